@@ -1,0 +1,1 @@
+//! Control client: dial, register, follow a map stream.

@@ -1,0 +1,1 @@
+//! YAML and environment to a validated configuration.

@@ -1,0 +1,1 @@
+//! The only SQL: persists what the node store commits.

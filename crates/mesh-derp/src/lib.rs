@@ -1,0 +1,1 @@
+//! DERP frames, login and relay decisions: bytes in, actions out.

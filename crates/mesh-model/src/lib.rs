@@ -1,0 +1,1 @@
+//! The domain in plain types: nodes, users, preauth keys, and the tailnet that holds them.

@@ -1,0 +1,1 @@
+//! What a viewer must be told: full maps and deltas.

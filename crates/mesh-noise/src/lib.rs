@@ -1,0 +1,1 @@
+//! The ts2021 handshake and record layer: bytes in, bytes out.

@@ -1,0 +1,1 @@
+//! Who sees whom, and what a packet filter lets through.

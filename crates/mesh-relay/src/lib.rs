@@ -1,0 +1,1 @@
+//! The DERP relay and STUN on tokio.

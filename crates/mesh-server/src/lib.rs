@@ -1,0 +1,1 @@
+//! HTTP: the client protocol inside Noise, the admin API outside.

@@ -1,0 +1,1 @@
+//! Commands in, snapshots and change sets out.

@@ -1,0 +1,1 @@
+//! The one writer task around the state.

@@ -1,0 +1,1 @@
+//! Map streams: one cursor per open stream, frames encoded once.

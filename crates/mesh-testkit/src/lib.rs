@@ -1,0 +1,1 @@
+//! Fixtures for tests: a clock to turn, seeded keys, small tailnets.

@@ -1,0 +1,2 @@
+//! The program: serve and the admin verbs.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Chores of the house: tidy, test, ci, bench, fuzz.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Real Tailscale clients against the real server.
