@@ -1,1 +1,5 @@
-//! The one writer task around the state.
+//! The node store: one writer task around the state.
+
+mod persist;
+
+pub use persist::{Persist, PersistError};

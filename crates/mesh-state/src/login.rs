@@ -1,0 +1,102 @@
+//! Logins that wait for an admin.
+
+use std::sync::Arc;
+
+use mesh_keys::{MachinePublic, NodePublic};
+use mesh_model::{AuthId, Timestamp};
+use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
+
+use crate::Registration;
+
+/// How a login stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginState {
+    /// Nobody has decided.
+    Waiting,
+    /// The node is registered.
+    Approved,
+    /// An admin said no.
+    Rejected,
+}
+
+/// A login that somebody has to approve.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Login {
+    /// The request that started it.
+    pub registration: Registration,
+    /// How it stands.
+    pub state: LoginState,
+    /// When it is forgotten.
+    pub expires_at: Timestamp,
+}
+
+/// All logins that wait or were just decided. Bounded; kept in memory only, for a client whose login is
+/// forgotten starts another by itself.
+#[derive(Debug, Clone, Default)]
+pub struct Logins {
+    by_id: HashTrieMapSync<AuthId, Arc<Login>>,
+    by_age: RedBlackTreeSetSync<(Timestamp, AuthId)>,
+    by_key: HashTrieMapSync<(MachinePublic, NodePublic), AuthId>,
+}
+
+impl Logins {
+    /// The login of this id.
+    pub fn get(&self, id: &AuthId) -> Option<&Arc<Login>> {
+        self.by_id.get(id)
+    }
+
+    /// The login that this machine started for this node key.
+    pub fn find(&self, machine: MachinePublic, key: NodePublic) -> Option<(&AuthId, &Arc<Login>)> {
+        let id = self.by_key.get(&(machine, key))?;
+        Some((id, self.get(id)?))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.size()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// When the next one is to be forgotten.
+    pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
+        self.by_age.first().map(|(expires_at, _)| *expires_at)
+    }
+
+    /// Adds or replaces a login.
+    pub(crate) fn put(&mut self, id: AuthId, login: Login) {
+        self.remove(&id);
+        let registration = &login.registration;
+        self.by_key.insert_mut((registration.machine_key, registration.node_key), id.clone());
+        self.by_age.insert_mut((login.expires_at, id.clone()));
+        self.by_id.insert_mut(id, Arc::new(login));
+    }
+
+    /// Makes room for one more login by forgetting the oldest ones.
+    pub(crate) fn make_room(&mut self, max: usize) {
+        while self.len() >= max {
+            let Some((_, oldest)) = self.by_age.first().cloned() else { return };
+            self.remove(&oldest);
+        }
+    }
+
+    /// Forgets logins whose time is over at `now`.
+    pub(crate) fn forget_expired(&mut self, now: Timestamp) {
+        while let Some((expires_at, id)) = self.by_age.first().cloned() {
+            if expires_at > now {
+                return;
+            }
+            self.remove(&id);
+        }
+    }
+
+    fn remove(&mut self, id: &AuthId) {
+        let Some(login) = self.by_id.get(id).cloned() else { return };
+        self.by_id.remove_mut(id);
+        self.by_age.remove_mut(&(login.expires_at, id.clone()));
+        self.by_key.remove_mut(&(login.registration.machine_key, login.registration.node_key));
+    }
+}

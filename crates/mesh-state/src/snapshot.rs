@@ -1,0 +1,62 @@
+//! What is published: the whole tailnet at one moment, and what is different from the moment before.
+
+use std::collections::BTreeSet;
+
+use mesh_model::{Tailnet, Timestamp, UserId};
+use mesh_policy::CompiledPolicy;
+use roaring::RoaringBitmap;
+use serde::Serialize;
+
+use crate::Logins;
+
+/// A tailnet at one moment. Cheap to clone: snapshots share what did not change between them.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Number of this snapshot since the process started, counting up by one.
+    pub epoch: u64,
+    /// Revision of the tailnet's row in the database.
+    pub revision: u64,
+    /// When it was published; whether a key has expired is judged by it.
+    pub at: Timestamp,
+    /// Users, nodes and keys.
+    pub tailnet: Tailnet,
+    /// Who sees whom.
+    pub policy: CompiledPolicy,
+    /// Logins that wait for approval.
+    pub logins: Logins,
+}
+
+/// What the snapshot of an epoch may have different from the one before. Ids that are listed may turn out
+/// the same; ids that are not listed are the same.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct ChangeSet {
+    /// Ids of nodes that were made, changed or removed.
+    #[serde(serialize_with = "as_list")]
+    pub nodes: RoaringBitmap,
+    /// Ids of users that were made, changed or removed.
+    pub users: BTreeSet<UserId>,
+    /// Whether a node's key ran out by itself. Clients then apply their last complete netmap again, so
+    /// everybody needs a complete one that is fresh.
+    ///
+    /// Source: tailscale `ipn/ipnlocal/local.go`, the timer for the next key expiry.
+    #[serde(skip)]
+    pub key_ran_out: bool,
+}
+
+impl ChangeSet {
+    /// Whether nobody could see a difference.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.users.is_empty() && !self.key_ran_out
+    }
+
+    /// Adds what a later epoch changed.
+    pub fn extend(&mut self, later: &Self) {
+        self.nodes |= &later.nodes;
+        self.users.extend(&later.users);
+        self.key_ran_out |= later.key_ran_out;
+    }
+}
+
+fn as_list<S: serde::Serializer>(nodes: &RoaringBitmap, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(nodes)
+}
