@@ -1,0 +1,184 @@
+//! The record layer: a byte stream cut into records of ChaCha20-Poly1305.
+//!
+//! A record is `0x04 | big-endian length of the ciphertext (2) | ciphertext with its 16-byte tag`, at most
+//! 4096 bytes in all. The nonce is four zero bytes and the record's number, counted per direction from 0,
+//! as a **big-endian** `u64`: not what the Noise specification says, but what every Tailscale client does,
+//! and the reason why snow's own transport cannot be used. There is no associated data and no rekeying.
+//! Source: tailscale `control/controlbase/conn.go`.
+
+use bytes::{Buf, BytesMut};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use thiserror::Error;
+
+use crate::handshake::FRAME_HEADER_BYTES;
+
+/// Most bytes a record has on the wire, header included.
+pub const RECORD_BYTES_MAX: usize = 4096;
+
+/// Most plaintext bytes a record carries.
+pub const RECORD_PLAINTEXT_BYTES_MAX: usize = RECORD_BYTES_MAX - FRAME_HEADER_BYTES - TAG_BYTES;
+
+const TAG_BYTES: usize = 16;
+const TYPE_RECORD: u8 = 4;
+const KEY_BYTES: usize = 32;
+
+/// Why a channel is broken. Each of them is for good: the two ends no longer agree on what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// The header is that of another kind of frame.
+    #[error("frame of type {got} where a record was due")]
+    Type {
+        /// The type that came.
+        got: u8,
+    },
+    /// The header announces a ciphertext that is shorter than a tag or longer than a record may be.
+    #[error("record of {got} bytes of ciphertext")]
+    Length {
+        /// The announced length of the ciphertext in bytes.
+        got: usize,
+    },
+    /// The record was made with another key or number, or changed on its way.
+    #[error("record does not authenticate")]
+    Unauthentic,
+    /// All 2^64 - 1 numbers of this direction are used.
+    #[error("no record numbers left")]
+    Exhausted,
+}
+
+/// One end of an open channel. Its two directions are independent of each other.
+#[derive(Debug)]
+pub struct Transport {
+    /// Encrypts what this end sends.
+    pub sealer: Sealer,
+    /// Decrypts what the other end sends.
+    pub opener: Opener,
+}
+
+/// Key and number of the next record of one direction.
+#[derive(Debug)]
+struct Cipher {
+    key: LessSafeKey,
+    /// `u64::MAX` when exhausted: that number is never used.
+    next_number: u64,
+}
+
+impl Cipher {
+    fn new(key: &[u8; KEY_BYTES]) -> Self {
+        let key = UnboundKey::new(&CHACHA20_POLY1305, key)
+            .expect("invariant: a ChaCha20-Poly1305 key has 32 bytes");
+        Self { key: LessSafeKey::new(key), next_number: 0 }
+    }
+
+    /// Uses up one record number.
+    fn next_nonce(&mut self) -> Result<Nonce, RecordError> {
+        let number = self.next_number;
+        self.next_number = number.checked_add(1).ok_or(RecordError::Exhausted)?;
+        let mut nonce = [0; NONCE_LEN];
+        nonce[NONCE_LEN - size_of::<u64>()..].copy_from_slice(&number.to_be_bytes());
+        Ok(Nonce::assume_unique_for_key(nonce))
+    }
+}
+
+/// Encrypts one direction of a channel.
+#[derive(Debug)]
+pub struct Sealer(Cipher);
+
+impl Sealer {
+    pub(crate) fn new(key: &[u8; KEY_BYTES]) -> Self {
+        Self(Cipher::new(key))
+    }
+
+    /// Appends `plaintext` to `out` as records, as few as possible; none for an empty one.
+    ///
+    /// What is appended must reach the other end whole and in this order.
+    ///
+    /// # Errors
+    /// [`RecordError::Exhausted`], after which `out` must not be sent on.
+    pub fn seal_into(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        let records = plaintext.len().div_ceil(RECORD_PLAINTEXT_BYTES_MAX);
+        out.reserve(plaintext.len() + records * (FRAME_HEADER_BYTES + TAG_BYTES));
+        plaintext
+            .chunks(RECORD_PLAINTEXT_BYTES_MAX)
+            .try_for_each(|chunk| self.seal_record(chunk, out))
+    }
+
+    /// Appends one record of at most [`RECORD_PLAINTEXT_BYTES_MAX`] bytes of plaintext.
+    fn seal_record(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        let nonce = self.0.next_nonce()?;
+        let length = u16::try_from(plaintext.len() + TAG_BYTES)
+            .expect("invariant: a record's plaintext fits its length field");
+        out.push(TYPE_RECORD);
+        out.extend_from_slice(&length.to_be_bytes());
+        let start = out.len();
+        out.extend_from_slice(plaintext);
+        let tag = self
+            .0
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::empty(), &mut out[start..])
+            .expect("invariant: a record is far below the cipher's limit of 256 GiB");
+        out.extend_from_slice(tag.as_ref());
+        Ok(())
+    }
+}
+
+/// Decrypts one direction of a channel.
+#[derive(Debug)]
+pub struct Opener {
+    cipher: Cipher,
+    /// Set by the first error and repeated from then on.
+    broken: Option<RecordError>,
+}
+
+impl Opener {
+    pub(crate) fn new(key: &[u8; KEY_BYTES]) -> Self {
+        Self { cipher: Cipher::new(key), broken: None }
+    }
+
+    /// Takes one whole record off the front of `buf`, if it has arrived, and returns its plaintext, which
+    /// may be empty. Decrypts in place: nothing is copied.
+    ///
+    /// Returns `Ok(None)` and leaves `buf` untouched while bytes are missing.
+    ///
+    /// # Errors
+    /// As soon as the header is read, so that nobody makes us wait for a record we would refuse. Every
+    /// later call repeats the error.
+    pub fn open(&mut self, buf: &mut BytesMut) -> Result<Option<BytesMut>, RecordError> {
+        self.broken.map_or(Ok(()), Err)?;
+        self.open_next(buf).inspect_err(|error| self.broken = Some(*error))
+    }
+
+    fn open_next(&mut self, buf: &mut BytesMut) -> Result<Option<BytesMut>, RecordError> {
+        let Some(length) = ciphertext_bytes(buf)? else { return Ok(None) };
+        if buf.len() < FRAME_HEADER_BYTES + length {
+            return Ok(None);
+        }
+        let nonce = self.cipher.next_nonce()?;
+        buf.advance(FRAME_HEADER_BYTES);
+        let mut record = buf.split_to(length);
+        let plaintext_bytes = self
+            .cipher
+            .key
+            .open_in_place(nonce, Aad::empty(), &mut record)
+            .map_err(|_| RecordError::Unauthentic)?
+            .len();
+        record.truncate(plaintext_bytes);
+        Ok(Some(record))
+    }
+}
+
+/// The length that the header at the front of `buf` announces, or `None` while the header is incomplete.
+fn ciphertext_bytes(buf: &[u8]) -> Result<Option<usize>, RecordError> {
+    let Some(&[frame_type, high, low]) = buf.first_chunk() else { return Ok(None) };
+    if frame_type != TYPE_RECORD {
+        return Err(RecordError::Type { got: frame_type });
+    }
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    if (TAG_BYTES..=RECORD_BYTES_MAX - FRAME_HEADER_BYTES).contains(&length) {
+        Ok(Some(length))
+    } else {
+        Err(RecordError::Length { got: length })
+    }
+}
+
+#[cfg(test)]
+mod tests;
