@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use mesh_keys::{DiscoPublic, MachinePublic, NetworkLockPublic, NodePublic};
 use mesh_model::{
-    ApiKey, ApiKeyId, AuthId, Hostinfo, NameError, Node, NodeId, PreauthKey, PreauthKeyId, SecretHash,
-    SessionId, Tag, Timestamp, User, UserId,
+    ApiKey, ApiKeyId, AuthId, Hostinfo, NameError, Node, NodeId, PreauthKey, PreauthKeyId,
+    SecretHash, SessionId, Tag, Timestamp, User, UserId,
 };
 use thiserror::Error;
 
@@ -314,7 +314,9 @@ pub enum Refusal {
     #[error("node key is in use by another machine")]
     NodeKeyInUse,
     /// A tagged key found several nodes of the machine that it could convert.
-    #[error("this machine has several nodes of different users: delete all but the one to be tagged")]
+    #[error(
+        "this machine has several nodes of different users: delete all but the one to be tagged"
+    )]
     AmbiguousOwnership,
     /// A client may not lengthen its own key's life.
     #[error("extending key is not allowed")]

@@ -1,7 +1,7 @@
 //! The state of a tailnet: commands in, snapshots and change sets out.
 //!
-//! [`State::apply`] decides what a [`Command`] does, purely: the same state, command and [`Context`] give the
-//! same outcome. It works on a draft; the caller commits the [`Draft::batch`] and publishes the snapshot, or
+//! [`Draft::apply`] decides what a [`Command`] does, purely: the same state, command and [`Context`] give the
+//! same outcome. It works on a draft; the caller commits the [`Draft::batch`] and publishes what [`Draft::finish`] gives, or
 //! drops the draft and nothing has happened. How batches reach a disk is `mesh-store`'s and `mesh-db`'s business.
 
 mod addresses;

@@ -30,6 +30,8 @@ pub struct Settings {
     pub node_expiry: Option<Duration>,
     /// How long an ephemeral node may be away before it is removed.
     pub ephemeral_timeout: Duration,
+    /// How long a revoked preauth key is still listed.
+    pub revoked_key_retention: Duration,
     /// Where IPv4 addresses come from, if there are any.
     pub prefix_v4: Option<Ipv4Net>,
     /// Where IPv6 addresses come from, if there are any.
@@ -45,6 +47,7 @@ impl Default for Settings {
         Self {
             node_expiry: None,
             ephemeral_timeout: Duration::from_mins(30),
+            revoked_key_retention: Duration::from_hours(168),
             prefix_v4: Some("100.64.0.0/10".parse().expect("invariant: a literal prefix")),
             prefix_v6: Some("fd7a:115c:a1e0::/48".parse().expect("invariant: a literal prefix")),
             allocation: Allocation::Sequential,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mesh_keys::{MachinePublic, NodePublic};
 use mesh_model::{
-    ApiKey, ApiKeyId, Node, NodeId, PreauthKey, PreauthKeyId, Tailnet, TailnetId, Timestamp, Tombstone,
-    User, UserId,
+    ApiKey, ApiKeyId, Node, NodeId, PreauthKey, PreauthKeyId, Tailnet, TailnetId, Timestamp,
+    Tombstone, User, UserId,
 };
 use serde::{Deserialize, Serialize};
 

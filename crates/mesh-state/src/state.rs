@@ -1,0 +1,294 @@
+//! The state, and drafts of its successor.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mesh_model::{
+    ApiKey, ApiKeyId, Node, NodeId, PreauthKey, PreauthKeyId, SessionId, Tailnet, TailnetId,
+    Timestamp, Tombstone, User, UserId,
+};
+use mesh_policy::CompiledPolicy;
+
+use crate::addresses::AddressCursor;
+use crate::deadlines::Deadlines;
+use crate::{
+    Batch, ChangeSet, Command, Context, Counters, Loaded, Logins, Outcome, Refusal, Settings,
+    Snapshot, Write,
+};
+
+/// The state of one tailnet. A clone shares what it holds with its original.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub(crate) id: TailnetId,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) tailnet: Tailnet,
+    pub(crate) policy: CompiledPolicy,
+    pub(crate) logins: Logins,
+    pub(crate) counters: Counters,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) addresses: AddressCursor,
+    pub(crate) last_session: SessionId,
+    revision: u64,
+    epoch: u64,
+}
+
+impl State {
+    /// Takes up a tailnet as it was read from disk.
+    pub fn new(id: TailnetId, loaded: Loaded, settings: Settings, now: Timestamp) -> Self {
+        let mut state = Self {
+            id,
+            settings: Arc::new(settings),
+            tailnet: loaded.tailnet,
+            policy: CompiledPolicy::allow_all(),
+            logins: Logins::default(),
+            counters: loaded.counters,
+            deadlines: Deadlines::default(),
+            addresses: AddressCursor::default(),
+            last_session: SessionId(0),
+            revision: loaded.revision,
+            epoch: 1,
+        };
+        for node in state.tailnet.nodes() {
+            state.policy.apply_node(node);
+            state.deadlines.add_node(node, &state.settings, now);
+        }
+        for key in state.tailnet.preauth_keys() {
+            state.deadlines.add_preauth_key(key, &state.settings);
+        }
+        for tombstone in state.tailnet.tombstones() {
+            state.deadlines.add_tombstone(tombstone);
+        }
+        state
+    }
+
+    /// The state as it is published.
+    pub fn snapshot(&self, now: Timestamp) -> Snapshot {
+        Snapshot {
+            epoch: self.epoch,
+            revision: self.revision,
+            at: now,
+            tailnet: self.tailnet.clone(),
+            policy: self.policy.clone(),
+            logins: self.logins.clone(),
+        }
+    }
+
+    /// When [`Command::Sweep`] next has something to do.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.next().into_iter().chain(self.logins.next_expiry()).min()
+    }
+
+    /// Starts a draft of the next state.
+    pub fn draft(&self) -> Draft {
+        Draft {
+            state: self.clone(),
+            writes: Vec::new(),
+            node_writes: HashMap::new(),
+            changes: ChangeSet::default(),
+        }
+    }
+}
+
+/// The next state in the making: commands change it, then it is committed or dropped.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    pub(crate) state: State,
+    writes: Vec<Write>,
+    /// Where in `writes` a node's row is, so that a batch writes it once.
+    node_writes: HashMap<NodeId, usize>,
+    pub(crate) changes: ChangeSet,
+}
+
+impl Draft {
+    /// Carries out a command; if it is refused, the draft is as before.
+    pub fn apply(&mut self, command: &Command, context: &Context) -> Result<Outcome, Refusal> {
+        let state = self.state.clone();
+        let writes = self.writes.len();
+        let outcome = self.carry_out(command, context);
+        if outcome.is_err() {
+            debug_assert_eq!(writes, self.writes.len(), "a refused command must not write");
+            self.state = state;
+        }
+        outcome
+    }
+
+    fn carry_out(&mut self, command: &Command, context: &Context) -> Result<Outcome, Refusal> {
+        match command {
+            Command::Register(registration) => self.register(registration, context),
+            Command::ApproveLogin { auth_id, user } => self.approve_login(auth_id, *user, context),
+            Command::RejectLogin { auth_id } => self.reject_login(auth_id),
+            Command::SetNodeExpiry { node, expires_at } => {
+                self.set_node_expiry(*node, *expires_at, context)
+            }
+            Command::RenameNode { node, name } => self.rename_node(*node, name, context),
+            Command::TagNode { node, tags } => self.tag_node(*node, tags, context),
+            Command::ApproveRoutes { node, routes } => self.approve_routes(*node, routes, context),
+            Command::DeleteNode { node } => self.delete_node(*node, context),
+            Command::CreateUser(user) => self.create_user(user, context),
+            Command::RenameUser { user, name } => self.rename_user(*user, name),
+            Command::DeleteUser { user } => self.delete_user(*user),
+            Command::CreatePreauthKey(key) => self.create_preauth_key(key, context),
+            Command::RevokePreauthKey { key } => self.revoke_preauth_key(*key, context),
+            Command::DeletePreauthKey { key } => self.delete_preauth_key(*key, context),
+            Command::CreateApiKey { secret, expires_at } => {
+                Ok(self.create_api_key(secret, *expires_at, context))
+            }
+            Command::ExpireApiKey { key } => self.expire_api_key(*key, context),
+            Command::DeleteApiKey { key } => self.delete_api_key(*key),
+            Command::Connect { node, node_key, disco_key } => {
+                self.connect(*node, node_key, *disco_key, context)
+            }
+            Command::Disconnect { node, session } => Ok(self.disconnect(*node, *session, context)),
+            Command::UpdateNode(update) => Ok(self.update_node(update, context)),
+            Command::TouchApiKey { key } => Ok(self.touch_api_key(*key, context)),
+            Command::Sweep => Ok(self.sweep(context)),
+        }
+    }
+
+    /// What has to be on disk before the draft may be published; `None` if nothing has.
+    pub fn batch(&self, now: Timestamp) -> Option<Batch> {
+        if self.writes.is_empty() {
+            return None;
+        }
+        Some(Batch {
+            tailnet: self.state.id,
+            revision: self.state.revision + 1,
+            counters: self.state.counters,
+            writes: self.writes.clone(),
+            change: serde_json::to_string(&self.changes).expect("invariant: ids serialize"),
+            at: now,
+        })
+    }
+
+    /// Turns the draft, once its batch is on disk, into the next state and what is different in it.
+    pub fn finish(self) -> (State, ChangeSet) {
+        let mut state = self.state;
+        state.epoch += 1;
+        if !self.writes.is_empty() {
+            state.revision += 1;
+        }
+        (state, self.changes)
+    }
+
+    /// Puts a node in, and on disk unless only its session is different.
+    pub(crate) fn put_node(&mut self, node: Node, context: &Context) -> Arc<Node> {
+        let node = Arc::new(node);
+        let state = &mut self.state;
+        let old = state.tailnet.node(node.id).cloned();
+        if let Some(old) = &old {
+            state.deadlines.withdraw_node(old, &state.settings);
+        }
+        state.deadlines.add_node(&node, &state.settings, context.now);
+        state.policy.apply_node(&node);
+        state.tailnet.put_node(node.clone());
+        self.changes.nodes.insert(node.id.0);
+        if old.is_none_or(|old| !is_stored_alike(&old, &node)) {
+            self.write_node(node.clone());
+        }
+        node
+    }
+
+    fn write_node(&mut self, node: Arc<Node>) {
+        let id = node.id;
+        if let Some(at) = self.node_writes.get(&id) {
+            self.writes[*at] = Write::PutNode(node);
+        } else {
+            self.node_writes.insert(id, self.writes.len());
+            self.writes.push(Write::PutNode(node));
+        }
+    }
+
+    /// Takes a node out and remembers that it was there.
+    pub(crate) fn remove_node(&mut self, node: &Node, context: &Context) {
+        let state = &mut self.state;
+        state.deadlines.withdraw_node(node, &state.settings);
+        state.policy.apply_removal(node.id);
+        state.tailnet.remove_node(node.id);
+        self.changes.nodes.insert(node.id.0);
+        self.node_writes.remove(&node.id);
+        self.writes.push(Write::DeleteNode(node.id));
+        let tombstone = Tombstone {
+            machine_key: node.machine_key,
+            node_key: node.node_key,
+            home_derp: node.home_derp,
+            deleted_at: context.now,
+        };
+        self.state.deadlines.add_tombstone(&tombstone);
+        self.state.tailnet.put_tombstone(tombstone);
+        self.writes.push(Write::PutTombstone(tombstone));
+    }
+
+    pub(crate) fn put_user(&mut self, user: User) -> Arc<User> {
+        let user = Arc::new(user);
+        self.state.tailnet.put_user(user.clone());
+        self.changes.users.insert(user.id);
+        self.writes.push(Write::PutUser(user.clone()));
+        user
+    }
+
+    pub(crate) fn remove_user(&mut self, user: UserId) {
+        self.state.tailnet.remove_user(user);
+        self.changes.users.insert(user);
+        self.writes.push(Write::DeleteUser(user));
+    }
+
+    pub(crate) fn put_preauth_key(&mut self, key: PreauthKey) -> Arc<PreauthKey> {
+        let key = self.keep_preauth_key(key);
+        self.writes.push(Write::PutPreauthKey(key.clone()));
+        key
+    }
+
+    /// Marks a single-use key as used by a node, guarded by the database.
+    pub(crate) fn burn_preauth_key(&mut self, key: &PreauthKey, node: NodeId, at: Timestamp) {
+        self.keep_preauth_key(PreauthKey { used_at: Some(at), used_by: Some(node), ..key.clone() });
+        self.writes.push(Write::BurnPreauthKey { key: key.id, node, at });
+    }
+
+    fn keep_preauth_key(&mut self, key: PreauthKey) -> Arc<PreauthKey> {
+        let key = Arc::new(key);
+        self.state.deadlines.add_preauth_key(&key, &self.state.settings);
+        self.state.tailnet.put_preauth_key(key.clone());
+        key
+    }
+
+    pub(crate) fn remove_preauth_key(&mut self, key: PreauthKeyId) {
+        self.state.tailnet.remove_preauth_key(key);
+        self.writes.push(Write::DeletePreauthKey(key));
+    }
+
+    pub(crate) fn put_api_key(&mut self, key: ApiKey) -> Arc<ApiKey> {
+        let key = Arc::new(key);
+        self.state.tailnet.put_api_key(key.clone());
+        self.writes.push(Write::PutApiKey(key.clone()));
+        key
+    }
+
+    pub(crate) fn remove_api_key(&mut self, key: ApiKeyId) {
+        self.state.tailnet.remove_api_key(key);
+        self.writes.push(Write::DeleteApiKey(key));
+    }
+
+    pub(crate) fn remove_tombstone(
+        &mut self,
+        machine: mesh_keys::MachinePublic,
+        key: mesh_keys::NodePublic,
+    ) {
+        if self.state.tailnet.remove_tombstone(machine, key) {
+            self.writes.push(Write::DeleteTombstone(machine, key));
+        }
+    }
+
+    /// The next id of a kind.
+    pub(crate) fn next_id<T: Copy + std::ops::AddAssign + From<u8>>(counter: &mut T) -> T {
+        let id = *counter;
+        *counter += T::from(1);
+        id
+    }
+}
+
+/// Whether two versions of a node differ only in what lives in memory.
+fn is_stored_alike(old: &Node, new: &Node) -> bool {
+    let mut old = old.clone();
+    old.session = new.session;
+    old == *new
+}
