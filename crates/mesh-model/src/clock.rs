@@ -3,7 +3,7 @@
 pub use jiff::Timestamp;
 
 /// Where the rim takes the time from. The cores never ask it; they are handed its answer.
-pub trait Clock: Send + Sync {
+pub trait Clock: std::fmt::Debug + Send + Sync {
     /// The current time, truncated to milliseconds, as the database keeps it.
     fn now(&self) -> Timestamp;
 }

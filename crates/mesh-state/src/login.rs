@@ -34,58 +34,58 @@ pub struct Login {
 /// forgotten starts another by itself.
 #[derive(Debug, Clone, Default)]
 pub struct Logins {
-    by_id: HashTrieMapSync<AuthId, Arc<Login>>,
-    by_age: RedBlackTreeSetSync<(Timestamp, AuthId)>,
-    by_key: HashTrieMapSync<(MachinePublic, NodePublic), AuthId>,
+    all: HashTrieMapSync<AuthId, Arc<Login>>,
+    ages: RedBlackTreeSetSync<(Timestamp, AuthId)>,
+    keys: HashTrieMapSync<(MachinePublic, NodePublic), AuthId>,
 }
 
 impl Logins {
     /// The login of this id.
     pub fn get(&self, id: &AuthId) -> Option<&Arc<Login>> {
-        self.by_id.get(id)
+        self.all.get(id)
     }
 
     /// The login that this machine started for this node key.
     pub fn find(&self, machine: MachinePublic, key: NodePublic) -> Option<(&AuthId, &Arc<Login>)> {
-        let id = self.by_key.get(&(machine, key))?;
+        let id = self.keys.get(&(machine, key))?;
         Some((id, self.get(id)?))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.by_id.size()
+        self.all.size()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.all.is_empty()
     }
 
     /// When the next one is to be forgotten.
     pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
-        self.by_age.first().map(|(expires_at, _)| *expires_at)
+        self.ages.first().map(|(expires_at, _)| *expires_at)
     }
 
     /// Adds or replaces a login.
     pub(crate) fn put(&mut self, id: AuthId, login: Login) {
         self.remove(&id);
         let registration = &login.registration;
-        self.by_key.insert_mut((registration.machine_key, registration.node_key), id.clone());
-        self.by_age.insert_mut((login.expires_at, id.clone()));
-        self.by_id.insert_mut(id, Arc::new(login));
+        self.keys.insert_mut((registration.machine_key, registration.node_key), id.clone());
+        self.ages.insert_mut((login.expires_at, id.clone()));
+        self.all.insert_mut(id, Arc::new(login));
     }
 
     /// Makes room for one more login by forgetting the oldest ones.
     pub(crate) fn make_room(&mut self, max: usize) {
         while self.len() >= max {
-            let Some((_, oldest)) = self.by_age.first().cloned() else { return };
+            let Some((_, oldest)) = self.ages.first().cloned() else { return };
             self.remove(&oldest);
         }
     }
 
     /// Forgets logins whose time is over at `now`.
     pub(crate) fn forget_expired(&mut self, now: Timestamp) {
-        while let Some((expires_at, id)) = self.by_age.first().cloned() {
+        while let Some((expires_at, id)) = self.ages.first().cloned() {
             if expires_at > now {
                 return;
             }
@@ -94,9 +94,9 @@ impl Logins {
     }
 
     fn remove(&mut self, id: &AuthId) {
-        let Some(login) = self.by_id.get(id).cloned() else { return };
-        self.by_id.remove_mut(id);
-        self.by_age.remove_mut(&(login.expires_at, id.clone()));
-        self.by_key.remove_mut(&(login.registration.machine_key, login.registration.node_key));
+        let Some(login) = self.all.get(id).cloned() else { return };
+        self.all.remove_mut(id);
+        self.ages.remove_mut(&(login.expires_at, id.clone()));
+        self.keys.remove_mut(&(login.registration.machine_key, login.registration.node_key));
     }
 }

@@ -92,10 +92,10 @@ impl Draft {
         if is_free(label) {
             return label.to_owned();
         }
-        (1..)
+        (1..=u32::MAX)
             .map(|number| label_with_suffix(label, number))
             .find(|variant| is_free(variant))
-            .expect("invariant: there are more numbers than nodes")
+            .expect("invariant: there are fewer nodes than numbers")
     }
 
     pub(crate) fn set_node_expiry(

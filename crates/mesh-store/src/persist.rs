@@ -26,7 +26,8 @@ pub enum PersistError {
 /// A database that keeps a tailnet.
 pub trait Persist: Send + Sync + 'static {
     /// Reads a whole tailnet, and makes its row if there is none.
-    fn load(&self, tailnet: TailnetId) -> impl Future<Output = Result<Loaded, PersistError>> + Send;
+    fn load(&self, tailnet: TailnetId)
+    -> impl Future<Output = Result<Loaded, PersistError>> + Send;
 
     /// Writes a batch in one transaction; it is durable when this returns.
     fn commit(&self, batch: &Batch) -> impl Future<Output = Result<(), PersistError>> + Send;

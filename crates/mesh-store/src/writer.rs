@@ -1,0 +1,193 @@
+//! The writer task: commands in, one transaction and one snapshot per batch out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_model::{Clock, Timestamp};
+use mesh_state::{Command, Context, Draft, Outcome, Refusal, State};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::epochs::Epochs;
+use crate::handle::Request;
+use crate::{Handle, Persist, PersistError, SubmitError};
+
+/// Most commands in one batch: beyond it a transaction's fixed cost is no longer felt.
+pub const BATCH_COMMANDS_MAX: usize = 256;
+
+/// Most commands that wait for the writer. When it is full, whoever submits waits.
+pub const QUEUE_COMMANDS_MAX: usize = 4096;
+
+/// Longest sleep before the writer looks at the clock again, which may have been set.
+const SLEEP_MAX: Duration = Duration::from_mins(1);
+
+/// How long a sweep that the database refused is put off.
+const SWEEP_RETRY: Duration = Duration::from_secs(1);
+
+type Answer = Result<Outcome, SubmitError>;
+
+/// The one task that changes a tailnet.
+#[derive(Debug)]
+pub struct Writer<P> {
+    state: State,
+    persist: Arc<P>,
+    clock: Arc<dyn Clock>,
+    epochs: Arc<Epochs>,
+    requests: mpsc::Receiver<Request>,
+    /// The most commands it takes in one batch.
+    batch_max: usize,
+    sweep_at: Instant,
+}
+
+impl<P: Persist> Writer<P> {
+    /// Makes a writer around a state, and the handle to it.
+    pub fn new(state: State, persist: Arc<P>, clock: Arc<dyn Clock>) -> (Self, Handle) {
+        let (sender, requests) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        let epochs = Arc::new(Epochs::new(state.snapshot(clock.now())));
+        let handle = Handle::new(sender, epochs.clone());
+        let sweep_at = Instant::now();
+        let writer = Self {
+            state,
+            persist,
+            clock,
+            epochs,
+            requests,
+            batch_max: BATCH_COMMANDS_MAX,
+            sweep_at,
+        };
+        (writer, handle)
+    }
+
+    /// Limits batches to fewer commands, to measure what batching is worth.
+    #[must_use]
+    pub fn with_batch_max(mut self, commands: usize) -> Self {
+        self.batch_max = commands.clamp(1, BATCH_COMMANDS_MAX);
+        self
+    }
+
+    /// Carries out commands until `stop`; then what still waits, and returns.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut batch = Vec::with_capacity(self.batch_max);
+        loop {
+            tokio::select! {
+                // Rank: stopping, commands, chores.
+                biased;
+                () = stop.cancelled(), if !self.requests.is_closed() => self.requests.close(),
+                taken = self.requests.recv_many(&mut batch, self.batch_max) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    self.commit_all(std::mem::take(&mut batch)).await;
+                }
+                () = sleep_until(self.sweep_at) => self.sweep().await,
+            }
+        }
+    }
+
+    fn context(&self) -> Context {
+        // Without randomness addresses are allocated from the clock: predictable, but still never twice.
+        let now = self.clock.now();
+        let entropy = getrandom::u64().unwrap_or_else(|_| now.as_millisecond().unsigned_abs());
+        Context { now, entropy }
+    }
+
+    async fn commit_all(&mut self, requests: Vec<Request>) {
+        let mut draft = self.state.draft();
+        let answers: Vec<Answer> =
+            requests.iter().map(|request| self.apply(&mut draft, request)).collect();
+        match self.commit(draft).await {
+            Ok(()) => reply_all(requests, answers),
+            Err(PersistError::Unavailable(error)) => {
+                tracing::error!(error = error_chain(&*error), "the database did not take a batch");
+                let unavailable = SubmitError::Unavailable(error.to_string());
+                let answers =
+                    answers.into_iter().map(|answer| answer.and(Err(unavailable.clone())));
+                reply_all(requests, answers.collect());
+            }
+            Err(conflict @ PersistError::Conflict { .. }) => {
+                tracing::warn!(%conflict, "a batch is repeated command by command");
+                for request in requests {
+                    self.commit_one(request).await;
+                }
+            }
+        }
+        self.schedule_sweep(Duration::ZERO);
+    }
+
+    async fn commit_one(&mut self, request: Request) {
+        let mut draft = self.state.draft();
+        let answer = self.apply(&mut draft, &request);
+        let answer = match self.commit(draft).await {
+            Ok(()) => answer,
+            Err(PersistError::Conflict { what }) => {
+                tracing::error!(what, "the database refused a command");
+                answer.and(Err(Refusal::Conflict.into()))
+            }
+            Err(PersistError::Unavailable(error)) => {
+                answer.and(Err(SubmitError::Unavailable(error.to_string())))
+            }
+        };
+        reply_all(vec![request], vec![answer]);
+    }
+
+    fn apply(&self, draft: &mut Draft, request: &Request) -> Answer {
+        Ok(draft.apply(&request.command, &self.context())?)
+    }
+
+    /// Makes a draft durable and publishes it; on an error it is dropped.
+    async fn commit(&mut self, draft: Draft) -> Result<(), PersistError> {
+        let now = self.clock.now();
+        if let Some(batch) = draft.batch(now) {
+            self.persist.commit(&batch).await?;
+        }
+        let (state, changes) = draft.finish();
+        self.state = state;
+        self.epochs.publish(self.state.snapshot(now), changes);
+        Ok(())
+    }
+
+    async fn sweep(&mut self) {
+        let context = self.context();
+        if self.state.next_deadline().is_none_or(|deadline| deadline > context.now) {
+            self.schedule_sweep(Duration::ZERO);
+            return;
+        }
+        let mut draft = self.state.draft();
+        let swept = draft.apply(&Command::Sweep, &context);
+        debug_assert!(swept.is_ok(), "a sweep is never refused");
+        if let Err(error) = self.commit(draft).await {
+            tracing::error!(error = error_chain(&error), "chores are put off");
+            self.schedule_sweep(SWEEP_RETRY);
+        } else {
+            self.schedule_sweep(Duration::ZERO);
+        }
+    }
+
+    fn schedule_sweep(&mut self, at_least: Duration) {
+        let until = self.state.next_deadline().map_or(SLEEP_MAX, |at| until(at, self.clock.now()));
+        self.sweep_at = Instant::now() + until.clamp(at_least, SLEEP_MAX);
+    }
+}
+
+/// How long it is until `at`; no time if that has passed.
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    at.duration_since(now).try_into().unwrap_or(Duration::ZERO)
+}
+
+fn reply_all(requests: Vec<Request>, answers: Vec<Answer>) {
+    for (request, answer) in requests.into_iter().zip(answers) {
+        if let Some(reply) = request.reply {
+            // Whoever asked may have gone; what was decided holds all the same.
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+/// An error and its causes in one line.
+fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
