@@ -88,37 +88,58 @@ impl Sealer {
         Self(Cipher::new(key))
     }
 
-    /// Appends `plaintext` to `out` as records, as few as possible; none for an empty one.
+    /// Appends the pieces, one after the other, to `out` as records: as few as possible, so that several
+    /// pieces may share one; none for no bytes.
     ///
     /// What is appended must reach the other end whole and in this order.
     ///
     /// # Errors
-    /// [`RecordError::Exhausted`], after which `out` must not be sent on.
-    pub fn seal_into(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-        let records = plaintext.len().div_ceil(RECORD_PLAINTEXT_BYTES_MAX);
-        out.reserve(plaintext.len() + records * (FRAME_HEADER_BYTES + TAG_BYTES));
-        plaintext
-            .chunks(RECORD_PLAINTEXT_BYTES_MAX)
-            .try_for_each(|chunk| self.seal_record(chunk, out))
+    /// [`RecordError::Exhausted`]; `out` then holds the records that still had a number.
+    pub fn seal_into<'a>(
+        &mut self,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+        out: &mut BytesMut,
+    ) -> Result<(), RecordError> {
+        let mut record = None;
+        for mut piece in pieces {
+            while !piece.is_empty() {
+                let start = *record.get_or_insert_with(|| begin_record(out));
+                let room = RECORD_BYTES_MAX - TAG_BYTES - (out.len() - start);
+                let (fitting, rest) = piece.split_at(room.min(piece.len()));
+                out.extend_from_slice(fitting);
+                piece = rest;
+                if fitting.len() == room {
+                    self.seal_record(start, out)?;
+                    record = None;
+                }
+            }
+        }
+        record.map_or(Ok(()), |start| self.seal_record(start, out))
     }
 
-    /// Appends one record of at most [`RECORD_PLAINTEXT_BYTES_MAX`] bytes of plaintext.
-    fn seal_record(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-        let nonce = self.0.next_nonce()?;
+    /// Makes a record of all that stands in `out` from `start` on: the place of its header, then plaintext.
+    fn seal_record(&mut self, start: usize, out: &mut BytesMut) -> Result<(), RecordError> {
+        let nonce = self.0.next_nonce().inspect_err(|_| out.truncate(start))?;
+        let (header, plaintext) = out[start..].split_at_mut(FRAME_HEADER_BYTES);
         let length = u16::try_from(plaintext.len() + TAG_BYTES)
             .expect("invariant: a record's plaintext fits its length field");
-        out.push(TYPE_RECORD);
-        out.extend_from_slice(&length.to_be_bytes());
-        let start = out.len();
-        out.extend_from_slice(plaintext);
+        header[0] = TYPE_RECORD;
+        header[1..].copy_from_slice(&length.to_be_bytes());
         let tag = self
             .0
             .key
-            .seal_in_place_separate_tag(nonce, Aad::empty(), &mut out[start..])
+            .seal_in_place_separate_tag(nonce, Aad::empty(), plaintext)
             .expect("invariant: a record is far below the cipher's limit of 256 GiB");
         out.extend_from_slice(tag.as_ref());
         Ok(())
     }
+}
+
+/// Makes place for a header at the end of `out` and returns where.
+fn begin_record(out: &mut BytesMut) -> usize {
+    let start = out.len();
+    out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+    start
 }
 
 /// Decrypts one direction of a channel.

@@ -23,9 +23,8 @@ fn respond(initiation: &[u8]) -> Result<Accepted, HandshakeError> {
 }
 
 fn check_carries(sealer: &mut Sealer, opener: &mut Opener, plaintext: &[u8]) {
-    let mut wire = Vec::new();
-    sealer.seal_into(plaintext, &mut wire).expect("seal");
-    let mut wire = BytesMut::from(&wire[..]);
+    let mut wire = BytesMut::new();
+    sealer.seal_into([plaintext], &mut wire).expect("seal");
     let received = opener.open(&mut wire).expect("open").expect("a whole record");
     assert_eq!(received, plaintext);
     assert!(wire.is_empty());
@@ -101,10 +100,10 @@ fn fixed_handshake(initiation: &str, response: &str) -> (Transport, Transport) {
 
 fn check_records(sealer: &mut Sealer, opener: &mut Opener, plaintexts: &[&str], records: &[&str]) {
     for (plaintext, record) in plaintexts.iter().zip(records) {
-        let mut wire = Vec::new();
-        sealer.seal_into(plaintext.as_bytes(), &mut wire).expect("seal");
+        let mut wire = BytesMut::new();
+        sealer.seal_into([plaintext.as_bytes()], &mut wire).expect("seal");
         assert_eq!(HEXLOWER.encode(&wire), *record);
-        let received = opener.open(&mut BytesMut::from(&wire[..])).expect("open");
+        let received = opener.open(&mut wire).expect("open");
         assert_eq!(received.expect("a whole record"), plaintext.as_bytes());
     }
 }
