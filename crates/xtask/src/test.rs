@@ -1,0 +1,101 @@
+//! `cargo xtask test`: every test there is, with what each needs from the machine.
+//!
+//! First the tests of the workspace, on SQLite and on Postgres; then the scenarios of `integration/`, in
+//! which real Tailscale clients join the real server. Nothing is skipped unless asked for by name.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::command::{cargo, execute, target_dir};
+use crate::go::Go;
+use crate::phases::Phases;
+use crate::postgres::{Durability, Postgres, URL_VARIABLE};
+
+/// What to leave out.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Options {
+    /// Leave out a part that this machine cannot run; the gate leaves out nothing
+    #[arg(long, value_enum)]
+    without: Vec<Part>,
+}
+
+/// A part that needs more than Rust.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The scenarios with real clients, which need Go
+    Integration,
+    /// Whatever runs on Postgres
+    Postgres,
+}
+
+/// The programs that the scenarios drive, each under the environment variable that names it.
+#[derive(Debug)]
+struct Driven(Vec<(&'static str, PathBuf)>);
+
+/// Runs the tests.
+///
+/// # Errors
+/// The first phase that fails, or a missing tool with how to install it.
+pub(crate) fn run(options: &Options, phases: &mut Phases) -> Result<()> {
+    let without = |part| options.without.contains(&part);
+    let go = if without(Part::Integration) { None } else { Some(Go::find()?) };
+    let postgres = if without(Part::Postgres) {
+        None
+    } else {
+        Some(phases.run("start Postgres", || Postgres::provide(Durability::Scratch))?)
+    };
+    phases.run("tests of the workspace", || {
+        let mut command = cargo("test --workspace --exclude mesh-integration --locked");
+        execute(with_postgres(&mut command, postgres.as_ref()))
+    })?;
+    if let Some(go) = go {
+        let driven = Driven::build(&go, phases)?;
+        phases.run("scenarios with real clients", || {
+            let mut command = cargo("test --package mesh-integration --locked");
+            command.envs(driven.0);
+            execute(with_postgres(&mut command, postgres.as_ref()))
+        })?;
+    }
+    for part in &options.without {
+        println!("left out as asked: {part:?}");
+    }
+    Ok(())
+}
+
+fn with_postgres<'a>(command: &'a mut Command, postgres: Option<&Postgres>) -> &'a mut Command {
+    match postgres {
+        Some(postgres) => command.env(URL_VARIABLE, postgres.url()),
+        None => command.env_remove(URL_VARIABLE),
+    }
+}
+
+impl Driven {
+    /// Builds the server and the three client drivers.
+    fn build(go: &Go, phases: &mut Phases) -> Result<Self> {
+        let target = target_dir()?;
+        let drivers = target.join("drivers");
+        let (tsnet, tsnet_old) = (drivers.join("tsnet"), drivers.join("tsnet-old"));
+        phases.run("build the tsnet driver", || go.build("integration/tsnet", &tsnet))?;
+        phases
+            .run("build the old tsnet driver", || go.build("integration/tsnet-old", &tsnet_old))?;
+        phases.run("build the tailscale-rs driver", || build_tailscale_rs(&drivers))?;
+        phases.run("build the server", || {
+            execute(&mut cargo("build --package meshcontrol --locked"))
+        })?;
+        Ok(Self(vec![
+            ("MESHCONTROL_TEST_TSNET", tsnet),
+            ("MESHCONTROL_TEST_TSNET_OLD", tsnet_old),
+            ("MESHCONTROL_TEST_TAILSCALE_RS", drivers.join("debug/mesh-driver-tailscale-rs")),
+            ("MESHCONTROL_TEST_BINARY", target.join("debug/meshcontrol")),
+        ]))
+    }
+}
+
+/// Builds the driver of the `tailscale` crate, which is a workspace of its own.
+fn build_tailscale_rs(drivers: &Path) -> Result<()> {
+    let mut command = cargo("build --locked --manifest-path integration/tailscale-rs/Cargo.toml");
+    execute(command.arg("--target-dir").arg(drivers))
+}

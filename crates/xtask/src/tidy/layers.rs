@@ -1,0 +1,56 @@
+//! Dependencies point down the layers of the root manifest.
+
+use cargo_metadata::DependencyKind;
+
+use super::Problem;
+use super::house::{House, Layer, Member};
+
+/// Who may use a crate of its own layer. Everything else points strictly down.
+const WITHIN_LAYER: [(&str, &[&str]); 7] = [
+    ("mesh-model", &["mesh-keys"]),
+    ("mesh-wire", &["mesh-keys"]),
+    ("mesh-state", &["mesh-policy"]),
+    ("mesh-netmap", &["mesh-policy", "mesh-state"]),
+    ("mesh-db", &["mesh-store"]),
+    ("mesh-streamer", &["mesh-store"]),
+    ("mesh-server", &["mesh-config"]),
+];
+
+/// What tests of any layer may use, though it stands aside.
+const FOR_TESTS: &str = "mesh-testkit";
+
+/// Checks every dependency of one member on another.
+pub(super) fn check(house: &House) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for member in &house.members {
+        let package = &house.metadata[&member.id];
+        for dependency in &package.dependencies {
+            let Some(used) = house.member(&dependency.name) else { continue };
+            let in_tests = dependency.kind == DependencyKind::Development;
+            let is_fixture = in_tests && used.name == FOR_TESTS;
+            if !is_fixture && !may_use(member, used) {
+                let what = format!(
+                    "{} may not use {}: dependencies point down the layers of the root Cargo.toml; \
+                     move the shared part to a lower crate",
+                    member.name, used.name
+                );
+                problems.push(member.dependency_problem(&used.name, &what));
+            }
+        }
+    }
+    problems
+}
+
+fn may_use(member: &Member, used: &Member) -> bool {
+    match (member.layer, used.layer) {
+        (Layer::Aside, _) => true,
+        (Layer::Numbered(_), Layer::Aside) => false,
+        (Layer::Numbered(above), Layer::Numbered(below)) => {
+            below < above || below == above && within_layer(&member.name, &used.name)
+        }
+    }
+}
+
+fn within_layer(member: &str, used: &str) -> bool {
+    WITHIN_LAYER.iter().any(|(user, may)| *user == member && may.contains(&used))
+}
