@@ -1,0 +1,7 @@
+//! The Noise channel as an async stream, for both ends: [`NoiseStream`] is what HTTP/2 runs over.
+//!
+//! The records themselves are `mesh-noise`'s; the handshake is the caller's, as is who dials whom.
+
+mod stream;
+
+pub use stream::NoiseStream;
