@@ -3,21 +3,32 @@
 //! Go's `encoding/json` and serde's derive differ in four points that clients rely on, so none of the types here
 //! derives its codec: keys match without regard to ASCII case, `null` stands for the zero value, a key that comes
 //! twice is no error (the last one counts), and a zero value is left out unless the field says `always`.
-//! Bodies are bounded by the caller, nesting by `serde_json`'s recursion limit, lists by `max` on the field.
+//! Bodies are bounded by the caller, nesting by `serde_json`'s recursion limit, texts by [`TEXT_BYTES_MAX`], lists
+//! that a client can grow by `max` on the field.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use mesh_keys::{ChallengePublic, DiscoPublic, MachinePublic, NetworkLockPublic, NodePublic};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
+    Visitor,
+};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The limit of a field that names none: the caller's bound on the body is the only one.
 pub(crate) const UNBOUNDED: usize = usize::MAX;
+
+/// Longest text of a field, in bytes. Names are tens, SSH host keys hundreds, messages for people some thousands.
+pub const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// Seconds of Go's zero `time.Time`, `0001-01-01T00:00:00Z`, which stands for "no time".
 const ZERO_TIME_SECONDS: i64 = -62_135_596_800;
@@ -29,8 +40,13 @@ pub(crate) trait Wire: Serialize + Sized {
 
     /// Reads one value; `None` is "nothing there": `null`, the zero time, an address nobody can use.
     ///
-    /// `max` bounds a list or map in elements and a text in bytes; other types ignore it.
+    /// `max` bounds the elements of a list or map; other types ignore it.
     fn read<'de, D: Deserializer<'de>>(from: D, max: usize) -> Result<Option<Self>, D::Error>;
+
+    /// What an entry of a map is whose value is nothing; `None` drops the entry.
+    fn null_entry() -> Option<Self> {
+        None
+    }
 }
 
 /// Reads the value of one field: a [`Wire`] type as serde's seed, with the field's limit.
@@ -130,7 +146,7 @@ pub(crate) fn read_struct<'de, T: WireStruct, D: Deserializer<'de>>(
 /// Declares a struct as it goes over the wire, with both directions of its JSON.
 ///
 /// A field reads `pub name: Type = "GoName" (rules);`. Without rules it is left out when empty. Rules:
-/// `always` writes it in any case, `max N` refuses more than N elements (of a text: bytes) when reading.
+/// `always` writes it in any case, `max N` refuses more than N elements when reading.
 macro_rules! wire_struct {
     (
         $(#[$meta:meta])*
@@ -234,7 +250,7 @@ macro_rules! is_written {
     };
 }
 
-/// Makes serde types that know nothing of `null` into field types: `leaf!(Type, |value| is it empty)`.
+/// Makes serde types into field types: `leaf! { Type, |value| is it empty; }`.
 macro_rules! leaf {
     ($($ty:ty, |$value:ident| $empty:expr;)*) => {$(
         impl $crate::codec::Wire for $ty {
@@ -253,85 +269,100 @@ macro_rules! leaf {
     )*};
 }
 
-pub(crate) use {is_written, leaf, max_of, wire_struct};
+/// Makes types with a text form into field types: `text! { Type, |text| result, |value| is it empty; }`.
+macro_rules! text {
+    ($($ty:ty, |$text:ident| $parsed:expr, |$value:ident| $empty:expr;)*) => {$(
+        impl $crate::codec::Wire for $ty {
+            fn is_empty(&self) -> bool {
+                let $value = self;
+                $empty
+            }
+
+            fn read<'de, D: serde::Deserializer<'de>>(
+                from: D,
+                _max: usize,
+            ) -> Result<Option<Self>, D::Error> {
+                $crate::codec::read_text(from, |$text| $parsed)
+            }
+        }
+    )*};
+}
+
+pub(crate) use {is_written, leaf, max_of, text, wire_struct};
 
 leaf! {
     bool, |value| !*value;
-    u8, |value| *value == 0;
     u16, |value| *value == 0;
-    u32, |value| *value == 0;
     u64, |value| *value == 0;
     i32, |value| *value == 0;
     i64, |value| *value == 0;
     f64, |value| *value == 0.0;
-    IpNet, |_value| false;
-    mesh_keys::NodePublic, |key| key.is_zero();
-    mesh_keys::MachinePublic, |key| key.is_zero();
-    mesh_keys::DiscoPublic, |key| key.is_zero();
-    mesh_keys::NetworkLockPublic, |key| key.is_zero();
-    mesh_keys::ChallengePublic, |key| key.is_zero();
 }
 
-impl Wire for String {
-    fn is_empty(&self) -> bool {
-        self.is_empty()
+text! {
+    String, |text| Ok::<_, Infallible>(Some(text.to_owned())), |text| text.is_empty();
+    IpAddr, |text| present(text), |_address| false;
+    IpNet, |text| present(text), |_prefix| false;
+    Timestamp, |text| present(text).map(not_zero_time), |_time| false;
+    NodePublic, |text| present(text), |key| key.is_zero();
+    MachinePublic, |text| present(text), |key| key.is_zero();
+    DiscoPublic, |text| present(text), |key| key.is_zero();
+    NetworkLockPublic, |text| present(text), |key| key.is_zero();
+    ChallengePublic, |text| present(text), |key| key.is_zero();
+    // An endpoint that does not parse, such as one with a zone, is of no use to anybody and is passed over.
+    SocketAddr, |text| Ok::<_, Infallible>(text.parse().ok()), |_endpoint| false;
+}
+
+/// Parses what Go writes as the empty text when it is zero.
+fn present<T: FromStr>(text: &str) -> Result<Option<T>, T::Err> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
+}
+
+fn not_zero_time(time: Option<Timestamp>) -> Option<Timestamp> {
+    time.filter(|time| time.as_second() != ZERO_TIME_SECONDS)
+}
+
+/// Reads a text, or `null`, and makes a value of it without copying the text first.
+pub(crate) fn read_text<'de, D, T, E>(
+    from: D,
+    parse: impl FnOnce(&str) -> Result<Option<T>, E>,
+) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    E: fmt::Display,
+{
+    from.deserialize_any(TextVisitor(parse))
+}
+
+struct TextVisitor<F>(F);
+
+impl<T, E: fmt::Display, F: FnOnce(&str) -> Result<Option<T>, E>> Visitor<'_> for TextVisitor<F> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or null")
     }
 
-    fn read<'de, D: Deserializer<'de>>(from: D, max: usize) -> Result<Option<Self>, D::Error> {
-        let text = Option::<Self>::deserialize(from)?;
-        match &text {
-            Some(text) if text.len() > max => {
-                Err(de::Error::custom(format_args!("text longer than {max} bytes")))
-            }
-            _ => Ok(text),
+    fn visit_unit<Error: de::Error>(self) -> Result<Self::Value, Error> {
+        Ok(None)
+    }
+
+    fn visit_str<Error: de::Error>(self, text: &str) -> Result<Self::Value, Error> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(Error::custom(format_args!("text longer than {TEXT_BYTES_MAX} bytes")));
         }
+        (self.0)(text).map_err(Error::custom)
     }
 }
 
-impl Wire for serde_json::Value {
+impl Wire for Value {
     fn is_empty(&self) -> bool {
         self.is_null()
     }
 
-    /// Keeps `null`: inside a capability's values it is a value like another.
+    /// Keeps `null`: among a capability's values it is a value like another.
     fn read<'de, D: Deserializer<'de>>(from: D, _max: usize) -> Result<Option<Self>, D::Error> {
         Self::deserialize(from).map(Some)
-    }
-}
-
-impl Wire for Timestamp {
-    fn is_empty(&self) -> bool {
-        false
-    }
-
-    fn read<'de, D: Deserializer<'de>>(from: D, _max: usize) -> Result<Option<Self>, D::Error> {
-        let time = Option::<Self>::deserialize(from)?;
-        Ok(time.filter(|time| time.as_second() != ZERO_TIME_SECONDS))
-    }
-}
-
-impl Wire for IpAddr {
-    fn is_empty(&self) -> bool {
-        false
-    }
-
-    /// The empty text is Go's zero `netip.Addr`.
-    fn read<'de, D: Deserializer<'de>>(from: D, _max: usize) -> Result<Option<Self>, D::Error> {
-        match Option::<String>::deserialize(from)?.as_deref() {
-            None | Some("") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(de::Error::custom),
-        }
-    }
-}
-
-impl Wire for SocketAddr {
-    fn is_empty(&self) -> bool {
-        false
-    }
-
-    /// An endpoint that does not parse, such as one with a zone, is of no use to anybody and is passed over.
-    fn read<'de, D: Deserializer<'de>>(from: D, _max: usize) -> Result<Option<Self>, D::Error> {
-        Ok(Option::<String>::deserialize(from)?.and_then(|text| text.parse().ok()))
     }
 }
 
@@ -419,6 +450,11 @@ impl<T: Wire> Wire for Vec<T> {
     fn read<'de, D: Deserializer<'de>>(from: D, max: usize) -> Result<Option<Self>, D::Error> {
         Elements::read(from, max)
     }
+
+    /// The empty list, as in a DNS route without name servers.
+    fn null_entry() -> Option<Self> {
+        Some(Self::new())
+    }
 }
 
 impl<'de, K: Deserialize<'de> + Ord, V: Wire> Visitor<'de> for Elements<BTreeMap<K, V>> {
@@ -438,7 +474,8 @@ impl<'de, K: Deserialize<'de> + Ord, V: Wire> Visitor<'de> for Elements<BTreeMap
         while let Some(key) = access.next_key()? {
             seen += 1;
             self.check(seen)?;
-            if let Some(value) = access.next_value_seed(Read::up_to(UNBOUNDED))? {
+            let value = access.next_value_seed(Read::up_to(UNBOUNDED))?;
+            if let Some(value) = value.or_else(V::null_entry) {
                 map.insert(key, value);
             }
         }
@@ -446,12 +483,12 @@ impl<'de, K: Deserialize<'de> + Ord, V: Wire> Visitor<'de> for Elements<BTreeMap
     }
 }
 
-impl<K: serde::de::DeserializeOwned + Serialize + Ord, V: Wire> Wire for BTreeMap<K, V> {
+impl<K: DeserializeOwned + Serialize + Ord, V: Wire> Wire for BTreeMap<K, V> {
     fn is_empty(&self) -> bool {
         self.is_empty()
     }
 
-    /// Entries whose value is `null` are passed over, unless the value type is an `Option`.
+    /// Entries whose value is nothing are passed over, unless it is an `Option` or a list.
     fn read<'de, D: Deserializer<'de>>(from: D, max: usize) -> Result<Option<Self>, D::Error> {
         Elements::read(from, max)
     }

@@ -2,11 +2,12 @@
 //!
 //! Source: tailscale `tailcfg/tailcfg.go`, `Debug`, `DisplayMessage`, `ClientVersion`, `ControlDialPlan`; `tka.go`.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 
-use crate::codec::{leaf, wire_struct};
+use crate::codec::{text, wire_struct};
 
 wire_struct! {
     /// Orders to the client; none is sticky but `disable_log_tail`.
@@ -59,17 +60,21 @@ pub enum DisplayMessageSeverity {
     Low,
 }
 
-impl<'de> Deserialize<'de> for DisplayMessageSeverity {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Ok(match String::deserialize(from)?.as_str() {
+impl DisplayMessageSeverity {
+    fn from_text(text: &str) -> Self {
+        match text {
             "high" => Self::High,
             "low" => Self::Low,
             _ => Self::Medium,
-        })
+        }
     }
 }
 
-leaf! { DisplayMessageSeverity, |_severity| false; }
+text! {
+    DisplayMessageSeverity,
+        |text| Ok::<_, Infallible>(Some(Self::from_text(text))),
+        |_severity| false;
+}
 
 wire_struct! {
     /// What the client may be told of newer versions of itself.

@@ -3,15 +3,13 @@
 //! Source: tailscale `tailcfg/tailcfg.go`, the types of the same names.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use jiff::Timestamp;
 use mesh_keys::NodePublic;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::CapabilityVersion;
-use crate::codec::{leaf, wire_struct};
+use crate::codec::wire_struct;
+use crate::{CapabilityVersion, SecretText};
 
 /// Most attributes in one [`SetDeviceAttributesRequest`].
 pub const DEVICE_ATTRIBUTES_MAX: usize = 256;
@@ -112,19 +110,6 @@ wire_struct! {
     /// The answer to [`TokenRequest`].
     pub struct TokenResponse {
         /// The token.
-        pub id_token: IdToken = "id_token" (always);
+        pub id_token: SecretText = "id_token" (always);
     }
 }
-
-/// A signed token. Its `Debug` does not show it.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct IdToken(pub String);
-
-impl fmt::Debug for IdToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("IdToken(…)")
-    }
-}
-
-leaf! { IdToken, |token| token.0.is_empty(); }

@@ -1,11 +1,12 @@
-//! Ids and small scalars of the wire.
+//! Ids, bytes as text, and texts that nobody shall see.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use data_encoding::BASE64;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::codec::leaf;
+use crate::codec::{leaf, text};
 
 macro_rules! id {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
@@ -57,11 +58,18 @@ impl Serialize for Base64 {
     }
 }
 
-impl<'de> Deserialize<'de> for Base64 {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = Option::<String>::deserialize(from)?.unwrap_or_default();
-        BASE64.decode(text.as_bytes()).map(Self).map_err(de::Error::custom)
+/// A text that opens doors, such as a preauth key. Its `Debug` does not show it.
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct SecretText(pub String);
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(…)")
     }
 }
 
-leaf! { Base64, |bytes| bytes.0.is_empty(); }
+text! {
+    Base64, |text| BASE64.decode(text.as_bytes()).map(|bytes| Some(Self(bytes))), |it| it.0.is_empty();
+    SecretText, |text| Ok::<_, Infallible>(Some(Self(text.to_owned()))), |it| it.0.is_empty();
+}

@@ -2,14 +2,11 @@
 //!
 //! Source: tailscale `tailcfg/tailcfg.go`, `RegisterRequest`, `RegisterResponse`.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use mesh_keys::{NetworkLockPublic, NodePublic};
-use serde::{Deserialize, Serialize};
 
-use crate::codec::{leaf, wire_struct};
-use crate::{Base64, CapabilityVersion, Hostinfo, Login, User};
+use crate::codec::wire_struct;
+use crate::{Base64, CapabilityVersion, Hostinfo, Login, SecretText, User};
 
 wire_struct! {
     /// A client wants to join, to come back, to renew its key or to leave.
@@ -45,22 +42,9 @@ wire_struct! {
     /// How a client identifies itself when it registers.
     pub struct RegisterAuth {
         /// A preauth key.
-        pub auth_key: AuthKey = "AuthKey";
+        pub auth_key: SecretText = "AuthKey";
     }
 }
-
-/// A preauth key as the client presents it. Its `Debug` does not show it.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct AuthKey(pub String);
-
-impl fmt::Debug for AuthKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AuthKey(…)")
-    }
-}
-
-leaf! { AuthKey, |key| key.0.is_empty(); }
 
 wire_struct! {
     /// The answer to [`RegisterRequest`], also when it is a refusal: with status 200 and `error`.

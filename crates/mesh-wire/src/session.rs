@@ -78,47 +78,49 @@ impl SessionRules {
             return Err(RuleBroken::FirstWithoutNode);
         }
         check_mixture(message)?;
-        let peers = self.peers_after(message)?;
-        let profiles = self.profiles_after(message)?;
-        *self = Self { started: true, peers, profiles };
+        self.check_ids(message)?;
+        self.check_profiles(message)?;
+        self.learn(message);
         Ok(())
     }
 
-    fn peers_after(&self, message: &MapResponse) -> Result<BTreeSet<NodeId>, RuleBroken> {
-        let mut touched = BTreeSet::new();
-        let mut once = |id| touched.insert(id).then_some(id).ok_or(RuleBroken::NodeTwice(id));
-        if !message.peers.is_empty() {
-            return message.peers.iter().map(|node| once(node.id)).collect();
-        }
-        let mut peers = self.peers.clone();
-        for id in &message.peers_removed {
-            if !peers.remove(&once(*id)?) {
-                return Err(RuleBroken::UnknownNode(*id));
-            }
-        }
-        for node in &message.peers_changed {
-            peers.insert(once(node.id)?);
-        }
+    fn check_ids(&self, message: &MapResponse) -> Result<(), RuleBroken> {
+        let whole = message.peers.iter().chain(&message.peers_changed).map(|node| node.id);
         let patched = message.peers_changed_patch.iter().map(|patch| patch.node_id);
-        let flipped = message.peer_seen_change.keys().chain(message.online_change.keys()).copied();
-        for id in patched.chain(flipped) {
-            if !self.peers.contains(&once(id)?) {
-                return Err(RuleBroken::UnknownNode(id));
-            }
+        let flipped = message.peer_seen_change.keys().chain(message.online_change.keys());
+        let known = message.peers_removed.iter().chain(flipped).copied().chain(patched);
+        if let Some(id) = known.clone().find(|id| !self.peers.contains(id)) {
+            return Err(RuleBroken::UnknownNode(id));
         }
-        Ok(peers)
+        let mut named = BTreeSet::new();
+        match whole.chain(known).find(|id| !named.insert(*id)) {
+            Some(id) => Err(RuleBroken::NodeTwice(id)),
+            None => Ok(()),
+        }
     }
 
-    fn profiles_after(&self, message: &MapResponse) -> Result<BTreeSet<UserId>, RuleBroken> {
-        let mut profiles = self.profiles.clone();
-        profiles.extend(message.user_profiles.iter().map(|profile| profile.id));
-        let nodes = message.peers.iter().chain(&message.peers_changed);
-        for node in nodes.chain(message.node.as_deref()) {
-            if let Some(user) = users_of(node).find(|user| !profiles.contains(user)) {
+    fn check_profiles(&self, message: &MapResponse) -> Result<(), RuleBroken> {
+        let sent: BTreeSet<UserId> = message.user_profiles.iter().map(|it| it.id).collect();
+        let missing = |user: &UserId| !sent.contains(user) && !self.profiles.contains(user);
+        let peers = message.peers.iter().chain(&message.peers_changed);
+        for node in peers.chain(message.node.as_deref()) {
+            if let Some(user) = users_of(node).find(missing) {
                 return Err(RuleBroken::ProfileMissing { node: node.id, user });
             }
         }
-        Ok(profiles)
+        Ok(())
+    }
+
+    fn learn(&mut self, message: &MapResponse) {
+        self.started = true;
+        if !message.peers.is_empty() {
+            self.peers = message.peers.iter().map(|node| node.id).collect();
+        }
+        for id in &message.peers_removed {
+            self.peers.remove(id);
+        }
+        self.peers.extend(message.peers_changed.iter().map(|node| node.id));
+        self.profiles.extend(message.user_profiles.iter().map(|profile| profile.id));
     }
 }
 
