@@ -4,7 +4,7 @@
 //! compiler, and safe Rust has little use for those. What a run finds goes to `target/fuzz/corpus`, so the
 //! committed corpus stays small; an input that fails is kept in `crates/mesh-fuzz/artifacts`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,6 +27,9 @@ const INPUT_SECONDS_MAX: u32 = 5;
 
 /// The committed seeds, one folder per target.
 const CORPUS: &str = "crates/mesh-fuzz/corpus";
+
+/// Where an input that fails is kept.
+const ARTIFACTS: &str = "crates/mesh-fuzz/artifacts";
 
 /// The environment variable that tells the fuzz binary which target to run.
 const TARGET_VARIABLE: &str = "MESH_FUZZ_TARGET";
@@ -87,11 +90,14 @@ fn build() -> Result<PathBuf> {
     Ok(directory.join(host).join("release/mesh-fuzz"))
 }
 
+/// Runs one target; what libFuzzer says goes to a file, and from there the figures or the failure to us.
 fn fuzz(binary: &Path, target: &str, seconds: u32) -> Result<()> {
-    let found = target_dir()?.join("fuzz/corpus").join(target);
-    let artifacts = root().join("crates/mesh-fuzz/artifacts");
+    let directory = target_dir()?.join("fuzz");
+    let found = directory.join("corpus").join(target);
+    let artifacts = root().join(ARTIFACTS);
     fs::create_dir_all(&found)?;
     fs::create_dir_all(&artifacts)?;
+    let log = directory.join(format!("{target}.log"));
     let mut command = at_root(binary);
     command
         .env(TARGET_VARIABLE, target)
@@ -100,6 +106,21 @@ fn fuzz(binary: &Path, target: &str, seconds: u32) -> Result<()> {
         .arg(format!("-artifact_prefix={}/{target}-", artifacts.display()))
         .arg("-print_final_stats=1")
         .arg(found)
-        .arg(root().join(CORPUS).join(target));
-    execute(&mut command)
+        .arg(root().join(CORPUS).join(target))
+        .stderr(File::create(&log)?);
+    let outcome = execute(&mut command);
+    let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    let telling = if outcome.is_ok() { is_figure } else { is_failure };
+    said.lines().filter(|line| telling(line)).for_each(|line| println!("{line}"));
+    outcome.with_context(|| format!("see {}; the input is in {ARTIFACTS}", log.display()))
+}
+
+/// The lines worth reading after a run without a finding.
+fn is_figure(line: &str) -> bool {
+    line.starts_with("stat::") || line.contains("\tDONE")
+}
+
+/// The lines worth reading after a finding.
+fn is_failure(line: &str) -> bool {
+    !line.starts_with('#') && !line.starts_with("stat::") && !line.contains(" # Uses: ")
 }
