@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use mesh_model::{Node, NodeId, UserId};
+use mesh_model::{Node, NodeId, Timestamp, Tombstone, UserId};
 use mesh_policy::ClassId;
 use mesh_state::{ChangeSet, Snapshot};
 use mesh_wire as wire;
 use roaring::RoaringBitmap;
 
 use crate::MapContext;
-use crate::to_wire::{packet_filter, peer, self_node, user_profile};
+use crate::to_wire::{packet_filter, peer, self_node, tagged_devices, user_profile};
 
 /// What a viewer is to be told of the way from one snapshot to another.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +72,33 @@ fn farewell(node: &Node, to: &Snapshot, context: &MapContext) -> wire::MapRespon
     let expired = Node { expires_at: Some(node.created_at.min(to.at)), ..node.clone() };
     wire::MapResponse {
         node: Some(Box::new(self_node(&expired, to.at, context))),
+        ..wire::MapResponse::default()
+    }
+}
+
+/// All that the client of a deleted node is told when it comes back: that its key has expired.
+pub fn deleted_node(
+    tombstone: &Tombstone,
+    now: Timestamp,
+    context: &MapContext,
+) -> wire::MapResponse {
+    let node = wire::Node {
+        id: wire::NodeId(1),
+        stable_id: "deleted".to_owned(),
+        name: format!("deleted.{}.", context.base_domain),
+        user: wire::UserId(UserId::TAGGED_DEVICES.0),
+        key: tombstone.node_key,
+        key_expiry: Some(tombstone.deleted_at),
+        machine: tombstone.machine_key,
+        machine_authorized: true,
+        expired: true,
+        ..wire::Node::default()
+    };
+    wire::MapResponse {
+        node: Some(Box::new(node)),
+        user_profiles: vec![tagged_devices()],
+        domain: context.base_domain.clone(),
+        control_time: Some(now),
         ..wire::MapResponse::default()
     }
 }

@@ -1,8 +1,10 @@
 //! What is published: the whole tailnet at one moment, and what is different from the moment before.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use mesh_model::{Tailnet, Timestamp, UserId};
+use mesh_keys::{MachinePublic, NodePublic};
+use mesh_model::{Node, Tailnet, Timestamp, UserId};
 use mesh_policy::CompiledPolicy;
 use roaring::RoaringBitmap;
 use serde::Serialize;
@@ -24,6 +26,20 @@ pub struct Snapshot {
     pub policy: CompiledPolicy,
     /// Logins that wait for approval.
     pub logins: Logins,
+}
+
+impl Snapshot {
+    /// Whether a register request of this machine for this key finds its node registered, so that no
+    /// credential is asked for. The state decides the same; this spares verifying one.
+    pub fn is_registered(&self, machine: MachinePublic, key: NodePublic, now: Timestamp) -> bool {
+        let of_machine = |node: &&Arc<Node>| node.machine_key == machine;
+        let known = self.tailnet.node_by_key(&key).filter(of_machine);
+        known.is_some_and(|node| !node.is_expired(now))
+            || self
+                .tailnet
+                .nodes_of_machine(machine)
+                .any(|node| node.previous_node_key == Some(key))
+    }
 }
 
 /// What the snapshot of an epoch may have different from the one before. Ids that are listed may turn out

@@ -97,8 +97,8 @@ impl Streamer {
         Some(self.0.encoder.encode(&message, compression))
     }
 
-    /// A frame that tells the client of a node that is no more that its key has expired.
-    pub fn farewell(&self, message: &MapResponse, compression: Compression) -> Bytes {
+    /// A frame of any message, for a client without a node.
+    pub fn encode(&self, message: &MapResponse, compression: Compression) -> Bytes {
         self.0.encoder.encode(message, compression)
     }
 }
