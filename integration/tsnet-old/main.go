@@ -1,0 +1,1 @@
+../tsnet/main.go

@@ -1,0 +1,1 @@
+../tsnet/node.go

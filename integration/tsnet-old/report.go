@@ -1,0 +1,1 @@
+../tsnet/report.go
