@@ -1,1 +1,19 @@
-//! DERP frames, login and relay decisions: bytes in, actions out.
+//! DERP without input or output: frames, login, what a relay decides about each client, and STUN.
+//!
+//! DERP relays packets between nodes that cannot reach each other directly. A relay knows its clients by
+//! their node keys and never sees inside a packet. Everything here takes bytes and gives bytes or values;
+//! sockets, TLS, HTTP and the table of clients are left to `mesh-relay`. The client's side of frames and
+//! login is here too, for nodes and tests.
+//!
+//! Source: tailscale `derp/derp.go`, DERP protocol version 2.
+
+mod frame;
+mod packet;
+
+pub use frame::{
+    ClientFrame, FrameError, FrameReader, HEADER_BYTES, PING_BYTES, PeerGoneReason, ServerFrame,
+};
+pub use packet::{KINDS, PACKET_BYTES_MAX, PacketKind, Tally};
+
+/// The version of the protocol that is spoken here, and the only one that clients still speak.
+pub const PROTOCOL_VERSION: u32 = 2;
