@@ -8,11 +8,15 @@
 //! Source: tailscale `derp/derp.go`, DERP protocol version 2.
 
 mod frame;
+mod login;
+mod nacl;
 mod packet;
 
 pub use frame::{
     ClientFrame, FrameError, FrameReader, HEADER_BYTES, PING_BYTES, PeerGoneReason, ServerFrame,
 };
+pub use login::{ClientInfo, ClientLogin, Login, LoginError, ServerInfo, ServerLogin};
+pub use nacl::NONCE_BYTES;
 pub use packet::{KINDS, PACKET_BYTES_MAX, PacketKind, Tally};
 
 /// The version of the protocol that is spoken here, and the only one that clients still speak.
