@@ -7,16 +7,20 @@
 //!
 //! Source: tailscale `derp/derp.go`, DERP protocol version 2.
 
+mod client_state;
 mod frame;
 mod login;
 mod nacl;
+mod outbox;
 mod packet;
 
+pub use client_state::{Action, ClientState, CloseReason};
 pub use frame::{
     ClientFrame, FrameError, FrameReader, HEADER_BYTES, PING_BYTES, PeerGoneReason, ServerFrame,
 };
 pub use login::{ClientInfo, ClientLogin, Login, LoginError, ServerInfo, ServerLogin};
 pub use nacl::NONCE_BYTES;
+pub use outbox::{Batch, Outbox, PEER_GONE_MAX, QUEUE_PACKETS_MAX};
 pub use packet::{KINDS, PACKET_BYTES_MAX, PacketKind, Tally};
 
 /// The version of the protocol that is spoken here, and the only one that clients still speak.
