@@ -13,6 +13,7 @@ mod login;
 mod nacl;
 mod outbox;
 mod packet;
+pub mod stun;
 
 pub use client_state::{Action, ClientState, CloseReason};
 pub use frame::{
