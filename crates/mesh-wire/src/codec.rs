@@ -214,6 +214,13 @@ macro_rules! wire_struct {
                 }
             }
 
+            #[cfg(test)]
+            impl $crate::codec::sample::Sample for $name {
+                fn sample(from: &mut $crate::codec::sample::Source) -> Self {
+                    Self { $($field: $crate::codec::sample::Sample::sample(from),)* }
+                }
+            }
+
             impl $crate::codec::Wire for $name {
                 fn is_empty(&self) -> bool {
                     false
@@ -493,3 +500,8 @@ impl<K: DeserializeOwned + Serialize + Ord, V: Wire> Wire for BTreeMap<K, V> {
         Elements::read(from, max)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What a node says of itself: system, network, services, wishes.
 //!
-//! Source: tailscale `tailcfg/tailcfg.go`, `Hostinfo`, `NetInfo`, `Service`, `Location`, `TPMInfo`.
+//! Source: tailscale `tailcfg/tailcfg.go`, `Hostinfo`, `NetInfo`, `Service`, `Location`.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +24,8 @@ pub const DERP_LATENCY_MAX: usize = 4096;
 
 wire_struct! {
     /// What a node says of itself. A client sends all of it with every request; peers are sent a part.
+    ///
+    /// `TPM` is not read: nobody here asks for it, and the Rust client gives it another shape than Go's.
     ///
     /// Every field that is forwarded to peers and changes often turns into an upsert on each of them.
     pub struct Hostinfo {
@@ -109,8 +111,6 @@ wire_struct! {
         pub exit_node_id: String = "ExitNodeID";
         /// Where the node is; for exit nodes.
         pub location: Option<Location> = "Location";
-        /// The node's security chip.
-        pub tpm: Option<TpmInfo> = "TPM";
         /// Whether the client's state is encrypted at rest.
         pub state_encrypted: Option<bool> = "StateEncrypted";
     }
@@ -186,23 +186,5 @@ wire_struct! {
         pub longitude: f64 = "Longitude";
         /// Among equals the higher one is taken.
         pub priority: i64 = "Priority";
-    }
-}
-
-wire_struct! {
-    /// A node's security chip. Not for peers.
-    pub struct TpmInfo {
-        /// Maker's four letters.
-        pub manufacturer: String = "Manufacturer";
-        /// Maker's text.
-        pub vendor: String = "Vendor";
-        /// Maker's model number.
-        pub model: i64 = "Model";
-        /// Firmware version.
-        pub firmware_version: u64 = "FirmwareVersion";
-        /// Revision of the specification, times a hundred.
-        pub spec_revision: i64 = "SpecRevision";
-        /// `1.2` or `2.0`.
-        pub family_indicator: String = "FamilyIndicator";
     }
 }

@@ -43,7 +43,7 @@ pub use feature::{
 pub use filter::{CapGrant, FilterRule, NetPortRange, PortRange};
 pub use hostinfo::{
     DERP_LATENCY_MAX, Hostinfo, Location, NetInfo, REQUEST_TAGS_MAX, ROUTABLE_IPS_MAX,
-    SERVICES_MAX, SSH_HOST_KEYS_MAX, Service, TpmInfo, WOL_MACS_MAX,
+    SERVICES_MAX, SSH_HOST_KEYS_MAX, Service, WOL_MACS_MAX,
 };
 pub use id::{Base64, DerpRegionId, LoginId, NodeId, SecretText, UserId};
 pub use map::{
@@ -57,3 +57,6 @@ pub use session::{RuleBroken, SessionRules};
 pub use ssh::{SshAction, SshPolicy, SshPrincipal, SshRecorderFailureAction, SshRule};
 pub use transport::{EarlyNoise, OverTlsPublicKeyResponse};
 pub use user::{Login, User, UserProfile};
+
+#[cfg(test)]
+mod tests;

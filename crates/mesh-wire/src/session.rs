@@ -155,3 +155,6 @@ fn check_mixture(message: &MapResponse) -> Result<(), RuleBroken> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
