@@ -172,6 +172,8 @@ pub struct Registration {
     pub expiry: Option<Timestamp>,
     /// The login it asks after, as told to it before.
     pub followup: Option<AuthId>,
+    /// Where it comes from, as far as waiting logins are counted by it.
+    pub subnet: Option<IpNet>,
     /// An unused auth id, in case a login starts.
     pub fresh_auth_id: AuthId,
     /// Whether the node wants to be removed when it goes away.
@@ -283,6 +285,11 @@ pub enum Refusal {
     /// No such login, or it has run out.
     #[error("no login waits under this auth id: it may have run out, so start again on the client")]
     LoginNotFound,
+    /// Too many logins wait from one subnet.
+    #[error(
+        "too many logins wait for approval from this network: approve or reject some, or try again later"
+    )]
+    TooManyLogins,
     /// The login was turned away.
     #[error("the login was rejected by an admin")]
     LoginRejected,

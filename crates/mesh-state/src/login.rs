@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use mesh_keys::{MachinePublic, NodePublic};
 use mesh_model::{AuthId, Timestamp};
 use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
@@ -37,6 +38,7 @@ pub struct Logins {
     all: HashTrieMapSync<AuthId, Arc<Login>>,
     ages: RedBlackTreeSetSync<(Timestamp, AuthId)>,
     keys: HashTrieMapSync<(MachinePublic, NodePublic), AuthId>,
+    subnets: HashTrieMapSync<IpNet, usize>,
 }
 
 impl Logins {
@@ -72,6 +74,9 @@ impl Logins {
         let registration = &login.registration;
         self.keys.insert_mut((registration.machine_key, registration.node_key), id.clone());
         self.ages.insert_mut((login.expires_at, id.clone()));
+        if let Some(subnet) = registration.subnet {
+            self.subnets.insert_mut(subnet, self.count_in(subnet) + 1);
+        }
         self.all.insert_mut(id, Arc::new(login));
     }
 
@@ -93,10 +98,23 @@ impl Logins {
         }
     }
 
+    /// How many there are from a subnet.
+    pub(crate) fn count_in(&self, subnet: IpNet) -> usize {
+        self.subnets.get(&subnet).copied().unwrap_or(0)
+    }
+
     fn remove(&mut self, id: &AuthId) {
         let Some(login) = self.all.get(id).cloned() else { return };
         self.all.remove_mut(id);
         self.ages.remove_mut(&(login.expires_at, id.clone()));
         self.keys.remove_mut(&(login.registration.machine_key, login.registration.node_key));
+        if let Some(subnet) = login.registration.subnet {
+            match self.count_in(subnet) {
+                0 | 1 => {
+                    self.subnets.remove_mut(&subnet);
+                }
+                count => self.subnets.insert_mut(subnet, count - 1),
+            }
+        }
     }
 }

@@ -142,6 +142,11 @@ impl Draft {
             }
         }
         let limits = self.state.settings.logins;
+        let from_subnet =
+            registration.subnet.map_or(0, |subnet| self.state.logins.count_in(subnet));
+        if from_subnet >= limits.per_subnet_max {
+            return Err(Refusal::TooManyLogins);
+        }
         self.state.logins.make_room(limits.pending_max);
         let id = registration.fresh_auth_id.clone();
         let login = Login {

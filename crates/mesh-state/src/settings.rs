@@ -19,6 +19,8 @@ pub enum Allocation {
 pub struct LoginLimits {
     /// How many may wait; the oldest makes room.
     pub pending_max: usize,
+    /// How many may wait from one subnet.
+    pub per_subnet_max: usize,
     /// How long one waits.
     pub lifetime: Duration,
 }
@@ -51,7 +53,11 @@ impl Default for Settings {
             prefix_v4: Some("100.64.0.0/10".parse().expect("invariant: a literal prefix")),
             prefix_v6: Some("fd7a:115c:a1e0::/48".parse().expect("invariant: a literal prefix")),
             allocation: Allocation::Sequential,
-            logins: LoginLimits { pending_max: 10_000, lifetime: Duration::from_mins(15) },
+            logins: LoginLimits {
+                per_subnet_max: 20,
+                pending_max: 10_000,
+                lifetime: Duration::from_mins(15),
+            },
         }
     }
 }

@@ -1,0 +1,128 @@
+//! Bounds on what strangers can make us hold.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+
+/// Largest request bodies, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// `/machine/register`.
+    pub register: usize,
+    /// `/machine/map`.
+    pub map: usize,
+    /// The admin API.
+    pub api: usize,
+}
+
+impl Default for BodyLimits {
+    fn default() -> Self {
+        Self { register: 64 << 10, map: 256 << 10, api: 1 << 20 }
+    }
+}
+
+/// Counts connections that no node has claimed yet, in all and by source. Once a node is known to speak
+/// through it, a connection counts no longer: an office of a thousand nodes behind one address is welcome.
+#[derive(Debug, Clone)]
+pub struct Slots(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    total_max: usize,
+    per_source_max: usize,
+    total: AtomicUsize,
+    by_source: DashMap<IpAddr, usize>,
+}
+
+/// A connection's place among the unclaimed; given back when dropped.
+#[derive(Debug)]
+pub struct Slot {
+    counts: Arc<Counts>,
+    source: Option<IpAddr>,
+}
+
+impl Slots {
+    /// At most `total_max` unclaimed connections, and `per_source_max` from one source.
+    pub fn new(total_max: usize, per_source_max: usize) -> Self {
+        let (total, by_source) = (AtomicUsize::new(0), DashMap::new());
+        Self(Arc::new(Counts { total_max, per_source_max, total, by_source }))
+    }
+
+    /// Takes a place for a connection from `source`; `None` if there is none. Proxies that forward for many
+    /// and this machine itself (`source: None`) count in the total only.
+    pub fn take(&self, source: Option<IpAddr>) -> Option<Slot> {
+        let source = source.map(network);
+        let counts = &self.0;
+        if counts.total.fetch_add(1, Ordering::Relaxed) >= counts.total_max {
+            counts.total.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        // From here on dropping the slot gives back what was taken.
+        let mut slot = Slot { counts: counts.clone(), source: None };
+        if let Some(source) = source {
+            let mut taken = counts.by_source.entry(source).or_insert(0);
+            if *taken >= counts.per_source_max {
+                return None;
+            }
+            *taken += 1;
+            slot.source = Some(source);
+        }
+        Some(slot)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.counts.total.fetch_sub(1, Ordering::Relaxed);
+        if let Some(source) = self.source {
+            self.counts.by_source.remove_if_mut(&source, |_, taken| {
+                *taken -= 1;
+                *taken == 0
+            });
+        }
+    }
+}
+
+/// Whoever has one IPv6 address has its whole /64.
+fn network(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V4(_) => source,
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(
+            || IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+            IpAddr::V4,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Option<IpAddr> {
+        Some(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn one_source_cannot_take_every_place() {
+        let slots = Slots::new(3, 2);
+        let held = [slots.take(source("192.0.2.1")), slots.take(source("192.0.2.1"))];
+        assert!(held.iter().all(Option::is_some));
+        assert!(slots.take(source("192.0.2.1")).is_none());
+        let other = slots.take(source("192.0.2.2"));
+        assert!(other.is_some());
+        assert!(slots.take(None).is_none(), "three are taken in all");
+        drop(held);
+        assert!(slots.take(source("192.0.2.1")).is_some());
+        assert!(slots.take(None).is_some());
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_source() {
+        let slots = Slots::new(9, 1);
+        let held = slots.take(source("2001:db8::1"));
+        assert!(held.is_some() && slots.take(source("2001:db8::2")).is_none());
+        assert!(slots.take(source("2001:db8:0:1::1")).is_some());
+    }
+}
