@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::codec::{leaf, text};
 
 macro_rules! id {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident($number:ty);)*) => {$(
         $(#[$doc])*
         ///
-        /// A JSON number below 2^53; a decimal text where it is a map key. Zero is "none".
+        /// A JSON number, a decimal text where it is a map key. Zero is "none".
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[derive(Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(pub u64);
+        pub struct $name(pub $number);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,14 +29,14 @@ macro_rules! id {
 }
 
 id! {
-    /// A node, unique for ever in the life of its tailnet.
-    NodeId;
-    /// A user.
-    UserId;
-    /// A user's login at one identity provider.
-    LoginId;
-    /// A DERP region; 900 to 999 are set aside for own use.
-    DerpRegionId;
+    /// A node, unique for ever in the life of its tailnet. Below 2^53, as a number of JavaScript.
+    NodeId(u64);
+    /// A user. Below 2^53.
+    UserId(u64);
+    /// A user's login at one identity provider. Below 2^53.
+    LoginId(u64);
+    /// A DERP region; 900 to 999 are set aside for own use. Go takes 53 bits, the Rust client 32.
+    DerpRegionId(u32);
 }
 
 /// Bytes that go as standard base64 with padding, such as a tailnet-lock signature; none are `null`.

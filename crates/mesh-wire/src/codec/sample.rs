@@ -91,7 +91,7 @@ sample! {
     NodeId, |from| Self(u64::sample(from));
     UserId, |from| Self(u64::sample(from));
     LoginId, |from| Self(u64::sample(from));
-    DerpRegionId, |from| Self(u64::sample(from));
+    DerpRegionId, |from| Self(u32::from(u16::sample(from)));
     CapabilityVersion, |from| Self(u32::from(u16::sample(from)));
     EndpointType, |from| Self(i32::sample(from));
     Base64, |from| Self(from.bytes::<7>()[..usize::try_from(from.below(8)).unwrap()].to_vec());
