@@ -31,7 +31,7 @@ impl CapabilityVersion {
     pub const DISPLAY_MESSAGES: Self = Self(117);
     /// Understands `Resolver.UseWithExitNode`.
     pub const USE_WITH_EXIT_NODE: Self = Self(125);
-    /// What the `tailscale` crate 0.6.1 says of itself, the lowest that `MIN_SUPPORTED` may ever pass.
+    /// What the `tailscale` crate 0.6.1 says of itself; `MIN_SUPPORTED` must not pass it.
     pub const RUST_CLIENT: Self = Self(130);
     /// Waits and tries again when `/machine/register` answers 429.
     pub const REGISTER_RETRY_AFTER: Self = Self(137);
@@ -50,6 +50,11 @@ impl CapabilityVersion {
         self >= gate
     }
 }
+
+const _: () = assert!(
+    CapabilityVersion::MIN_SUPPORTED.0 <= CapabilityVersion::RUST_CLIENT.0,
+    "the Rust client would be refused"
+);
 
 impl fmt::Display for CapabilityVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

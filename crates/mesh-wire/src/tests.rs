@@ -269,3 +269,16 @@ fn secrets_are_not_in_debug_output() {
     let request: RegisterRequest = serde_json::from_str(&text).unwrap();
     assert!(!format!("{request:?}").contains("secret"));
 }
+
+#[test]
+fn the_first_message_is_as_clients_take_it() {
+    let text = serde_json::to_string(&first_message::first_message()).unwrap();
+    assert_eq!(text, golden("meshcontrol", "first_message.json").trim_end());
+}
+
+#[test]
+fn the_first_message_obeys_the_rules_of_a_session() {
+    assert_eq!(SessionRules::new().apply(&first_message::first_message()), Ok(()));
+}
+
+mod first_message;
