@@ -5,6 +5,8 @@
 //! asserts it. Each has a folder of seeds in `corpus/`; `cargo test` runs all seeds once,
 //! `cargo xtask fuzz` searches on from there.
 
+mod config;
+mod derp;
 mod json;
 mod keys;
 mod noise;
@@ -19,11 +21,15 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "handshake", run: noise::handshake },
     Target { name: "record", run: noise::record },
     Target { name: "register", run: json::register },
     Target { name: "map", run: json::map },
+    Target { name: "derp-frames", run: derp::frames },
+    Target { name: "derp-login", run: derp::login },
+    Target { name: "stun", run: derp::stun },
+    Target { name: "config", run: config::config },
     Target { name: "keys", run: keys::keys },
 ];
 
