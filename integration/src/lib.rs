@@ -1,1 +1,26 @@
 //! Real Tailscale clients against the real server.
+//!
+//! This library is what the scenarios in `tests/it` stand on. A [`Lab`] is the scratch world of one
+//! scenario; in it a [`Server`] is the built binary with its own command line, and a [`Node`] is a stock
+//! client in a driver process (`../README.md` describes the drivers and how to write a scenario). All that
+//! waits goes through [`eventually`], which has a deadline and tells what it saw last.
+
+mod authority;
+mod database;
+mod driver;
+mod environment;
+mod eventually;
+mod lab;
+mod log;
+mod node;
+mod ports;
+mod server;
+mod status;
+
+pub use crate::database::Engine;
+pub use crate::eventually::eventually;
+pub use crate::lab::{Company, Lab, run};
+pub use crate::log::LogLine;
+pub use crate::node::{Client, Kind, Node, Transfer, Up, Whois};
+pub use crate::server::{NodeRecord, Server, Setup};
+pub use crate::status::{Peer, Status};

@@ -1,0 +1,21 @@
+//! What `cargo xtask test` hands over in the environment.
+
+use anyhow::{Context as _, Result};
+
+/// The server and its command line.
+pub(crate) const BINARY: &str = "MESHCONTROL_TEST_BINARY";
+/// The tsnet driver on the newest client version.
+pub(crate) const TSNET: &str = "MESHCONTROL_TEST_TSNET";
+/// The tsnet driver on the oldest client version.
+pub(crate) const TSNET_OLD: &str = "MESHCONTROL_TEST_TSNET_OLD";
+/// The driver of the `tailscale` crate.
+pub(crate) const TAILSCALE_RS: &str = "MESHCONTROL_TEST_TAILSCALE_RS";
+/// A Postgres whose role may create databases.
+pub(crate) const POSTGRES_URL: &str = "MESHCONTROL_TEST_POSTGRES_URL";
+
+/// The value of a variable without which a scenario cannot run.
+pub(crate) fn required(variable: &str) -> Result<String> {
+    std::env::var(variable).with_context(|| {
+        format!("{variable} is not set: run the scenarios with `cargo xtask test`, which builds what they drive")
+    })
+}

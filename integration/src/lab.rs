@@ -1,0 +1,128 @@
+//! The scratch world of one scenario, and the way in for every scenario.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+use tokio::runtime::Builder;
+use tokio::time::timeout;
+
+use crate::database::{Database, Engine};
+use crate::log::{self, LogLine};
+
+/// How long a scenario may take before it counts as hung.
+const SCENARIO_MAX: Duration = Duration::from_mins(3);
+
+/// How many lines of each log a failed scenario shows.
+const LOG_LINES: usize = 40;
+
+/// Held for writing by a scenario that judges times, which others would spoil.
+static QUIET: RwLock<()> = RwLock::new(());
+
+/// Whether a scenario bears others beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    /// Others may run at the same time.
+    Welcome,
+    /// It judges times, or uses the machine to the full: nothing else runs meanwhile.
+    Unwelcome,
+}
+
+/// A directory, a database, and what the scenario said of its logs.
+#[derive(Debug)]
+pub struct Lab {
+    pub(crate) database: Database,
+    expected_alarms: Mutex<Vec<String>>,
+    directory: TempDir,
+}
+
+impl Lab {
+    fn create(engine: Engine) -> Result<Self> {
+        let directory = TempDir::with_prefix("mesh-")?;
+        // The random part of the directory's name is unique on this machine.
+        let name = directory.path().file_name().and_then(|name| name.to_str());
+        let label =
+            name.context("invariant: the prefix and letters")?.replace('-', "_").to_lowercase();
+        let label = format!("{label}_{}", std::process::id());
+        Ok(Self {
+            database: Database::create(engine, &label)?,
+            expected_alarms: Mutex::default(),
+            directory,
+        })
+    }
+
+    /// A directory of this name in the lab, made if missing.
+    pub(crate) fn directory(&self, name: &str) -> Result<PathBuf> {
+        let path = self.directory.path().join(name);
+        fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// The log file of a server or of a node.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.directory.path().join(format!("{name}.log"))
+    }
+
+    /// Announces WARN or ERROR lines whose message holds `text`.
+    pub fn expect_alarm(&self, text: &str) {
+        let mut expected = self.expected_alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        expected.push(text.to_owned());
+    }
+
+    /// Fails on a WARN or ERROR line of a server that nobody announced.
+    fn check_alarms(&self) -> Result<()> {
+        let expected = self.expected_alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        let unexpected: Vec<_> = log::read(&self.log(crate::server::LOG))?
+            .into_iter()
+            .filter(LogLine::is_alarm)
+            .filter(|line| !expected.iter().any(|text| line.message().contains(text)))
+            .collect();
+        ensure!(unexpected.is_empty(), "the server logged what was not expected: {unexpected:#?}");
+        Ok(())
+    }
+
+    /// The last lines of every log.
+    fn tell(&self) -> String {
+        let mut logs: Vec<PathBuf> = fs::read_dir(self.directory.path())
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .collect();
+        logs.sort();
+        let tail =
+            |path: &PathBuf| format!("==> {}\n{}\n", path.display(), log::tail(path, LOG_LINES));
+        logs.iter().map(tail).collect()
+    }
+}
+
+/// Runs a scenario in a lab of its own. The test fails with everything that helps to see why.
+pub fn run(engine: Engine, company: Company, scenario: impl AsyncFnOnce(&Lab) -> Result<()>) {
+    let (_shared, _exclusive) = match company {
+        Company::Welcome => (Some(QUIET.read().unwrap_or_else(PoisonError::into_inner)), None),
+        Company::Unwelcome => (None, Some(QUIET.write().unwrap_or_else(PoisonError::into_inner))),
+    };
+    let mut lab = match Lab::create(engine) {
+        Ok(lab) => lab,
+        Err(error) => panic!("{error:#}"),
+    };
+    let outcome = play(&lab, scenario);
+    if let Err(error) = outcome {
+        let told = lab.tell();
+        lab.directory.disable_cleanup(true);
+        panic!("{told}\n{error:#}\n(all of it is in {})", lab.directory.path().display());
+    }
+}
+
+fn play(lab: &Lab, scenario: impl AsyncFnOnce(&Lab) -> Result<()>) -> Result<()> {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        timeout(SCENARIO_MAX, scenario(lab))
+            .await
+            .with_context(|| format!("the scenario took longer than {SCENARIO_MAX:?}"))?
+    })?;
+    lab.check_alarms()
+}

@@ -1,0 +1,245 @@
+//! The server under test: the built binary in a directory of its own, and its command line.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::authority::Authority;
+use crate::environment;
+use crate::eventually::eventually;
+use crate::lab::Lab;
+use crate::log::{self, LogLine};
+use crate::ports;
+
+/// The name of the server's log in the lab.
+pub(crate) const LOG: &str = "server";
+/// The domain below which nodes have their names, by default.
+pub(crate) const BASE_DOMAIN: &str = "tailnet.internal";
+
+/// How long a start may take until the server listens.
+const START_MAX: Duration = Duration::from_secs(10);
+/// How long an orderly stop may take.
+const STOP_MAX: Duration = Duration::from_secs(10);
+/// How long a command line verb may take.
+const CLI_MAX: Duration = Duration::from_secs(10);
+
+/// How a server is set up. The default is what a server has without configuration, on loopback.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setup {
+    /// It has a certificate, and clients trust its authority.
+    pub tls: bool,
+    /// Its DERP map tells clients not to check the relay's certificate, for the client that cannot pin one.
+    pub unchecked_relay: bool,
+}
+
+/// A server under test.
+#[derive(Debug)]
+pub struct Server<'a> {
+    pub(crate) lab: &'a Lab,
+    binary: String,
+    data: PathBuf,
+    listen: SocketAddr,
+    environment: Vec<(&'static str, String)>,
+    authority: Option<Authority>,
+    process: Mutex<Option<Child>>,
+}
+
+/// A node as `nodes list -o json` shows it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRecord {
+    /// Decimal.
+    pub id: String,
+    /// `nodekey:...`
+    pub node_key: String,
+    /// The name in the tailnet.
+    pub given_name: String,
+    /// IPv4 and IPv6.
+    pub ip_addresses: Vec<IpAddr>,
+    /// Whether it has a map stream.
+    pub online: bool,
+    /// Its tags.
+    pub tags: Vec<String>,
+}
+
+impl<'a> Server<'a> {
+    /// Starts a server in the lab and waits until it listens.
+    pub async fn start(lab: &'a Lab, setup: Setup) -> Result<Self> {
+        let server = Self::prepare(lab, setup)?;
+        server.launch().await?;
+        Ok(server)
+    }
+
+    fn prepare(lab: &'a Lab, setup: Setup) -> Result<Self> {
+        let data = lab.directory("server")?;
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let listen = local(ports::free()?);
+        let (relay, stun) = (local(ports::free()?), local(ports::free()?));
+        let scheme = if setup.tls { "https" } else { "http" };
+        let mut environment = vec![
+            ("MESHCONTROL_DATA_DIR", data.display().to_string()),
+            ("MESHCONTROL_SERVER_URL", format!("{scheme}://{listen}")),
+            ("MESHCONTROL_DERP_SERVER_LISTEN_ADDR", relay.to_string()),
+            ("MESHCONTROL_DERP_SERVER_STUN_LISTEN_ADDR", stun.to_string()),
+            ("MESHCONTROL_LOG_FORMAT", "json".to_owned()),
+        ];
+        environment.extend(lab.database.environment());
+        let authority = setup.tls.then(|| Authority::create(&data)).transpose()?;
+        if let Some(authority) = &authority {
+            environment
+                .push(("MESHCONTROL_TLS_CERT_PATH", authority.certificate.display().to_string()));
+            environment.push(("MESHCONTROL_TLS_KEY_PATH", authority.key.display().to_string()));
+        }
+        if setup.unchecked_relay {
+            let map = data.join("derp.yaml");
+            fs::write(&map, unchecked_derp_map(relay.port(), stun.port())?)?;
+            environment.push(("MESHCONTROL_DERP_PATHS", map.display().to_string()));
+            let automatic = "MESHCONTROL_DERP_SERVER_AUTOMATICALLY_ADD_EMBEDDED_DERP_REGION";
+            environment.push((automatic, "false".to_owned()));
+        }
+        Ok(Self {
+            lab,
+            binary: environment::required(environment::BINARY)?,
+            data,
+            listen,
+            environment,
+            authority,
+            process: Mutex::default(),
+        })
+    }
+
+    /// Starts the process, again on the same ports and data, and waits until it listens.
+    pub async fn launch(&self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.lab.log(LOG))?;
+        let mut command = self.command();
+        command
+            .args(["serve", "--listen", &self.listen.to_string()])
+            .arg("--data-dir")
+            .arg(&self.data);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut process = command.spawn().with_context(|| format!("starting {}", self.binary))?;
+        eventually(START_MAX, "the server listens", async || {
+            if let Some(status) = process.try_wait()? {
+                bail!("the server ended: {status}");
+            }
+            TcpStream::connect(self.listen).await?;
+            Ok(())
+        })
+        .await?;
+        *self.process.lock().await = Some(process);
+        Ok(())
+    }
+
+    /// Asks the process to stop and waits for it. Fails unless it ends cleanly.
+    pub async fn stop(&self) -> Result<()> {
+        let mut process = self.process.lock().await.take().context("the server is not running")?;
+        let pid = process.id().context("the server ended before it was stopped")?;
+        let asked = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().await?;
+        ensure!(asked.success(), "the server cannot be signalled");
+        let status = timeout(STOP_MAX, process.wait())
+            .await
+            .with_context(|| format!("the server does not stop within {STOP_MAX:?}"))??;
+        ensure!(status.success(), "the server stopped with {status}");
+        Ok(())
+    }
+
+    /// Where clients log in.
+    pub fn url(&self) -> String {
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.listen)
+    }
+
+    /// The file with the authority that clients must trust.
+    pub(crate) fn root(&self) -> Option<String> {
+        Some(self.authority.as_ref()?.root.display().to_string())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.kill_on_drop(true);
+        command
+    }
+
+    /// Runs a verb of the command line and returns what it prints.
+    pub async fn cli(&self, args: &[&str]) -> Result<String> {
+        let spoken = args.join(" ");
+        let run = self.command().args(args).stdin(Stdio::null()).output();
+        let output = timeout(CLI_MAX, run).await.with_context(|| format!("{spoken} hangs"))??;
+        let told = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "meshcontrol {spoken}: {}: {}",
+            output.status,
+            told.trim()
+        );
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// Runs a verb with `-o json` and reads what it prints.
+    pub async fn cli_json<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
+        let text = self.cli(&[args, &["-o", "json"]].concat()).await?;
+        serde_json::from_str(&text).with_context(|| format!("{}: {text}", args.join(" ")))
+    }
+
+    /// Creates a user.
+    pub async fn create_user(&self, name: &str) -> Result<()> {
+        self.cli(&["users", "create", name]).await?;
+        Ok(())
+    }
+
+    /// Mints a preauth key for a user, with more flags of `preauthkeys create`.
+    pub async fn preauth_key(&self, user: &str, flags: &[&str]) -> Result<String> {
+        self.cli(&[&["preauthkeys", "create", "--user", user], flags].concat()).await
+    }
+
+    /// All nodes.
+    pub async fn nodes(&self) -> Result<Vec<NodeRecord>> {
+        self.cli_json(&["nodes", "list"]).await
+    }
+
+    /// The node with this name in the tailnet.
+    pub async fn node(&self, given_name: &str) -> Result<NodeRecord> {
+        let nodes = self.nodes().await?;
+        let names: Vec<_> = nodes.iter().map(|node| node.given_name.clone()).collect();
+        let found = nodes.into_iter().find(|node| node.given_name == given_name);
+        found.with_context(|| format!("no node {given_name}, only {names:?}"))
+    }
+
+    /// Everything it has logged, over all its starts.
+    pub fn log(&self) -> Result<Vec<LogLine>> {
+        log::read(&self.lab.log(LOG))
+    }
+
+    /// How often a node has opened its map stream.
+    pub fn map_streams_opened(&self, node: &NodeRecord) -> Result<usize> {
+        let is_opening = |line: &&LogLine| {
+            line.message() == "map stream opened"
+                && line.field("node.id").as_deref() == Some(node.id.as_str())
+        };
+        Ok(self.log()?.iter().filter(is_opening).count())
+    }
+}
+
+/// A DERP map with the server's own relay, whose certificate clients shall not check.
+fn unchecked_derp_map(derp_port: u16, stun_port: u16) -> Result<String> {
+    let mut yaml = String::from("regions:\n  999:\n    regionid: 999\n    regioncode: unchecked\n");
+    yaml.push_str(
+        "    regionname: unchecked relay\n    nodes:\n      - name: 999a\n        regionid: 999\n",
+    );
+    yaml.push_str("        hostname: 127.0.0.1\n        ipv4: 127.0.0.1\n        ipv6: none\n");
+    writeln!(yaml, "        derpport: {derp_port}\n        stunport: {stun_port}")?;
+    yaml.push_str("        insecurefortests: true\n");
+    Ok(yaml)
+}
