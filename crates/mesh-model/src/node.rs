@@ -90,7 +90,7 @@ pub struct Node {
     pub created_at: Timestamp,
     /// From when on its key counts no more.
     pub expires_at: Option<Timestamp>,
-    /// When it was last heard of; kept up only while it is away.
+    /// When its last map stream ended; `None` while one is open, and before the first.
     pub last_seen_at: Option<Timestamp>,
     /// The map stream that holds it. Lives in memory only: `None` means offline.
     pub session: Option<SessionId>,

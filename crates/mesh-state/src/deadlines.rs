@@ -18,6 +18,8 @@ pub(crate) enum Deadline {
     PreauthKey(PreauthKeyId),
     /// The deleted node is forgotten.
     Tombstone(MachinePublic, NodePublic),
+    /// Nodes that have not come back since the last process ended are offline.
+    RestartGrace,
 }
 
 /// All deadlines in order. Derived from the rows: a row's deadlines are withdrawn before it changes.
@@ -59,6 +61,11 @@ impl Deadlines {
             let at = later(revoked_at, settings.revoked_key_retention);
             self.0.insert_mut((at, Deadline::PreauthKey(key.id)));
         }
+    }
+
+    /// Adds the end of the grace period after a start.
+    pub(crate) fn add_restart_grace(&mut self, settings: &Settings, now: Timestamp) {
+        self.0.insert_mut((later(now, settings.restart_grace), Deadline::RestartGrace));
     }
 
     /// Adds what falls due for a tombstone.

@@ -24,6 +24,3 @@ pub use settings::{Allocation, LoginLimits, Settings};
 pub use snapshot::{ChangeSet, Snapshot};
 pub use state::{Draft, State};
 pub use write::{Batch, Counters, Loaded, Write};
-
-#[cfg(test)]
-mod tests;

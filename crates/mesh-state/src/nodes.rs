@@ -13,6 +13,9 @@ use crate::deadlines::{Deadline, removal_of};
 use crate::register::sorted;
 use crate::{Context, Draft, NodeUpdate, Outcome, Refusal};
 
+/// The session of a node that was online when the last process ended. Every stream takes over from it.
+pub(crate) const PRESUMED: SessionId = SessionId(0);
+
 impl Draft {
     pub(crate) fn connect(
         &mut self,
@@ -28,6 +31,7 @@ impl Draft {
         let session = SessionId(self.state.last_session.0 + 1);
         self.state.last_session = session;
         node.session = Some(session);
+        node.last_seen_at = None;
         if node.disco_key.is_zero() {
             node.disco_key = disco_key;
         }
@@ -175,9 +179,19 @@ impl Draft {
                 Deadline::Node(node) => self.sweep_node(node, context),
                 Deadline::PreauthKey(key) => self.forget_preauth_key(key, context),
                 Deadline::Tombstone(machine, key) => self.remove_tombstone(machine, key),
+                Deadline::RestartGrace => self.end_restart_grace(context),
             }
         }
         Outcome::Done
+    }
+
+    fn end_restart_grace(&mut self, context: &Context) {
+        let is_away = |node: &&Arc<Node>| node.session == Some(PRESUMED);
+        let away: Vec<NodeId> =
+            self.state.tailnet.nodes().filter(is_away).map(|node| node.id).collect();
+        for node in away {
+            self.disconnect(node, PRESUMED, context);
+        }
     }
 
     fn sweep_node(&mut self, node: NodeId, context: &Context) {

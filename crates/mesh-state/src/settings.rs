@@ -32,6 +32,9 @@ pub struct Settings {
     pub node_expiry: Option<Duration>,
     /// How long an ephemeral node may be away before it is removed.
     pub ephemeral_timeout: Duration,
+    /// How long after a start nodes that were online when the last process ended still count as online, for
+    /// their clients are on their way back and nobody needs to hear of it.
+    pub restart_grace: Duration,
     /// How long a revoked preauth key is still listed.
     pub revoked_key_retention: Duration,
     /// Where IPv4 addresses come from, if there are any.
@@ -49,6 +52,7 @@ impl Default for Settings {
         Self {
             node_expiry: None,
             ephemeral_timeout: Duration::from_mins(30),
+            restart_grace: Duration::from_secs(30),
             revoked_key_retention: Duration::from_hours(168),
             prefix_v4: Some("100.64.0.0/10".parse().expect("invariant: a literal prefix")),
             prefix_v6: Some("fd7a:115c:a1e0::/48".parse().expect("invariant: a literal prefix")),

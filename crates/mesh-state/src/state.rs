@@ -11,6 +11,7 @@ use mesh_policy::CompiledPolicy;
 
 use crate::addresses::AddressCursor;
 use crate::deadlines::Deadlines;
+use crate::nodes::PRESUMED;
 use crate::{
     Batch, ChangeSet, Command, Context, Counters, Loaded, Logins, Outcome, Refusal, Settings,
     Snapshot, Write,
@@ -48,6 +49,8 @@ impl State {
             revision: loaded.revision,
             epoch: 1,
         };
+        state.presume_online();
+        state.deadlines.add_restart_grace(&state.settings, now);
         for node in state.tailnet.nodes() {
             state.policy.apply_node(node);
             state.deadlines.add_node(node, &state.settings, now);
@@ -59,6 +62,15 @@ impl State {
             state.deadlines.add_tombstone(tombstone);
         }
         state
+    }
+
+    /// Nodes without a time of departure were online when the last process ended.
+    fn presume_online(&mut self) {
+        let was_online = |node: &&Arc<Node>| node.is_announced() && node.last_seen_at.is_none();
+        let online: Vec<_> = self.tailnet.nodes().filter(was_online).cloned().collect();
+        for node in online {
+            self.tailnet.put_node(Arc::new(Node { session: Some(PRESUMED), ..Node::clone(&node) }));
+        }
     }
 
     /// The state as it is published.

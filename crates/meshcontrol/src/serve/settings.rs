@@ -13,12 +13,16 @@ use mesh_state::{Allocation, LoginLimits, Settings};
 use mesh_wire::{DerpMap, DnsConfig, DnsRecord, Resolver};
 use rustls::ServerConfig;
 
+/// Clients that lost their server are back within their backoff of half a minute.
+const RESTART_GRACE: Duration = Duration::from_secs(30);
+
 /// What the state decides by.
 pub(crate) fn state(config: &Config) -> Settings {
     Settings {
         node_expiry: (config.node.expiry > Duration::ZERO).then_some(config.node.expiry),
         ephemeral_timeout: config.node.ephemeral.inactivity_timeout,
         revoked_key_retention: config.preauth_keys.revoked_retention,
+        restart_grace: RESTART_GRACE,
         prefix_v4: config.prefixes.v4,
         prefix_v6: config.prefixes.v6,
         allocation: match config.prefixes.allocation {
