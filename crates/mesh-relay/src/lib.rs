@@ -1,1 +1,27 @@
 //! The DERP relay and STUN on tokio.
+//!
+//! A [`Relay`] has two doors. It listens for TLS by itself ([`Relay::spawn_tls_listener`]), or another HTTP
+//! server asks it for the answer to a request ([`Relay::answer`]) and hands over what was upgraded
+//! ([`Relay::serve_upgraded`]). What frames mean and who waits for what is decided in `mesh-derp`; here are
+//! the sockets, the tasks and the table of clients.
+//!
+//! Each client has a reader and a writer task. A reader looks up whom a packet is for and puts it into that
+//! client's outbox, which forgets its oldest packets rather than grow; the writer empties its own client's
+//! outbox in one write. No reader ever waits for a writer.
+
+mod certificate;
+mod client;
+mod connection;
+mod door;
+mod listener;
+mod registry;
+mod relay;
+mod stats;
+mod stun;
+mod writer;
+
+pub use certificate::{Certificate, CertificateError, generate_self_signed, meta_certificate};
+pub use listener::{ServiceHandle, set_socket_options};
+pub use relay::{Admission, LOGIN_DEADLINE, PRE_LOGIN_MAX, Relay};
+pub use stats::{DropReason, PacketCounters, RelayStats};
+pub use writer::{KEEPALIVE_PERIOD, WRITE_DEADLINE};

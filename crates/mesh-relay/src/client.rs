@@ -1,0 +1,91 @@
+//! One logged-in connection as the rest of the relay sees it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mesh_derp::{Batch, Outbox};
+use mesh_keys::NodePublic;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// One logged-in connection: a key, what waits to be written, and a way to cut it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) key: NodePublic,
+    /// Cancelled to end the connection, by whoever ends it first.
+    pub(crate) cut: CancellationToken,
+    /// Whether packets for the key go to this connection: it is the one of its key that spoke last, and it
+    /// has not left. Readers that remember a client look here before they use it.
+    active: AtomicBool,
+    /// `None` once the connection has left.
+    outbox: Mutex<Option<Outbox>>,
+    /// Told when the outbox ceases to be empty.
+    wake: Notify,
+}
+
+impl Client {
+    /// A connection of `key` that ends with `relay` at the latest.
+    pub(crate) fn new(key: NodePublic, relay: &CancellationToken) -> Self {
+        Self {
+            key,
+            cut: relay.child_token(),
+            active: AtomicBool::new(false),
+            outbox: Mutex::new(Some(Outbox::default())),
+            wake: Notify::new(),
+        }
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.active.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_active(&self, active: bool) {
+        self.active.store(active, Ordering::Release);
+    }
+
+    /// Whether the connection has left: nothing is taken for it any more.
+    pub(crate) fn has_left(&self) -> bool {
+        lock(&self.outbox).is_none()
+    }
+
+    /// Puts something into the outbox; `None` if the connection has left.
+    pub(crate) fn push<T>(&self, push: impl FnOnce(&mut Outbox) -> T) -> Option<T> {
+        let mut guard = lock(&self.outbox);
+        let outbox = guard.as_mut()?;
+        let was_empty = outbox.is_empty();
+        let pushed = push(outbox);
+        drop(guard);
+        if was_empty {
+            self.wake.notify_one();
+        }
+        Some(pushed)
+    }
+
+    /// Appends all that waits to `out`, and says which packets that were.
+    pub(crate) fn drain(&self, out: &mut Vec<u8>) -> Batch {
+        lock(&self.outbox).as_mut().map(|outbox| outbox.poll_output(out)).unwrap_or_default()
+    }
+
+    /// Gives back the memory that is kept for the next packets.
+    pub(crate) fn release_memory(&self) {
+        if let Some(outbox) = lock(&self.outbox).as_mut() {
+            outbox.release_memory();
+        }
+    }
+
+    /// Waits until the outbox has ceased to be empty.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Takes nothing more, and says which packets waited in vain.
+    pub(crate) fn close(&self) -> Batch {
+        let outbox = lock(&self.outbox).take();
+        outbox.map(|mut outbox| outbox.poll_output(&mut Vec::new())).unwrap_or_default()
+    }
+}
+
+/// Locks a mutex whose holders never leave its value half-changed, not even by a panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
