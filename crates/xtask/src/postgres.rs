@@ -162,7 +162,21 @@ impl Programs {
     }
 
     fn command(&self, program: &str, home: &Path) -> Command {
-        let mut command = Command::new(self.directory.join(program));
+        self.as_account(Command::new(self.directory.join(program)), home)
+    }
+
+    /// The server, which ends with us however we end, where util-linux can see to that.
+    fn server(&self, home: &Path) -> Command {
+        let server = self.directory.join("postgres");
+        let Some(setpriv) = find("setpriv") else {
+            return self.as_account(Command::new(server), home);
+        };
+        let mut command = Command::new(setpriv);
+        command.args(["--pdeathsig", "INT"]).arg(server);
+        self.as_account(command, home)
+    }
+
+    fn as_account(&self, mut command: Command, home: &Path) -> Command {
         command.current_dir(home);
         if let Some(Account { user, group }) = self.account {
             command.uid(user).gid(group);
@@ -172,7 +186,7 @@ impl Programs {
 
     fn serve(&self, home: &Path, data: &Path, port: u16, durability: Durability) -> Result<Child> {
         let log = File::create(home.join("log"))?;
-        let mut command = self.command("postgres", home);
+        let mut command = self.server(home);
         command.arg("-D").arg(data).arg("-k").arg(home);
         command.args(["-h", "127.0.0.1", "-p", &port.to_string()]);
         command.args(["-c", &format!("max_connections={CONNECTIONS_MAX}")]);
