@@ -86,7 +86,7 @@ fn served_routes(node: &Node) -> Vec<IpNet> {
 }
 
 fn home_region(node: &Node, context: &MapContext) -> wire::DerpRegionId {
-    let known = node.home_derp.map(|region| wire::DerpRegionId(region.into()));
+    let known = node.home_derp.map(wire::DerpRegionId);
     known.or_else(|| context.only_region()).unwrap_or_default()
 }
 

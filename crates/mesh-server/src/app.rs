@@ -20,6 +20,7 @@ use crate::secrets::{Attempts, Verifier};
 pub struct App(Arc<Parts>);
 
 /// What an [`App`] is made of.
+#[derive(Debug)]
 pub struct Parts {
     /// The node store.
     pub store: Handle,

@@ -86,13 +86,12 @@ impl Drop for Slot {
 }
 
 /// Whoever has one IPv6 address has its whole /64.
-fn network(source: IpAddr) -> IpAddr {
+pub(crate) fn network(source: IpAddr) -> IpAddr {
     match source {
         IpAddr::V4(_) => source,
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(
-            || IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
-            IpAddr::V4,
-        ),
+        IpAddr::V6(v6) => v6
+            .to_ipv4_mapped()
+            .map_or_else(|| IpAddr::V6((u128::from(v6) >> 64 << 64).into()), IpAddr::V4),
     }
 }
 
@@ -100,29 +99,29 @@ fn network(source: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn source(text: &str) -> Option<IpAddr> {
-        Some(text.parse().expect("an address"))
+    fn take(slots: &Slots, source: &str) -> Option<Slot> {
+        slots.take(Some(source.parse().expect("an address")))
     }
 
     #[test]
     fn one_source_cannot_take_every_place() {
         let slots = Slots::new(3, 2);
-        let held = [slots.take(source("192.0.2.1")), slots.take(source("192.0.2.1"))];
+        let held = [take(&slots, "192.0.2.1"), take(&slots, "192.0.2.1")];
         assert!(held.iter().all(Option::is_some));
-        assert!(slots.take(source("192.0.2.1")).is_none());
-        let other = slots.take(source("192.0.2.2"));
+        assert!(take(&slots, "192.0.2.1").is_none());
+        let other = take(&slots, "192.0.2.2");
         assert!(other.is_some());
         assert!(slots.take(None).is_none(), "three are taken in all");
         drop(held);
-        assert!(slots.take(source("192.0.2.1")).is_some());
+        assert!(take(&slots, "192.0.2.1").is_some());
         assert!(slots.take(None).is_some());
     }
 
     #[test]
     fn an_ipv6_network_is_one_source() {
         let slots = Slots::new(9, 1);
-        let held = slots.take(source("2001:db8::1"));
-        assert!(held.is_some() && slots.take(source("2001:db8::2")).is_none());
-        assert!(slots.take(source("2001:db8:0:1::1")).is_some());
+        let held = take(&slots, "2001:db8::1");
+        assert!(held.is_some() && take(&slots, "2001:db8::2").is_none());
+        assert!(take(&slots, "2001:db8:0:1::1").is_some());
     }
 }

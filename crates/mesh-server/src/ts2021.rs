@@ -88,14 +88,15 @@ pub(crate) async fn upgrade(
 /// Computes the handshake off the reactor, a bounded number at once: whoever comes in a flood waits for each
 /// other and not everybody else for them.
 async fn respond(app: &App, initiation: Vec<u8>) -> Result<Accepted, UpgradeError> {
-    let permit = app.handshakes.clone().acquire_owned().await.map_err(|_| UpgradeError::Connection)?;
+    let permit =
+        app.handshakes.clone().acquire_owned().await.map_err(|_| UpgradeError::Connection)?;
     let responder = app.responder.clone();
-    let responded = tokio::task::spawn_blocking(move || {
+    let computed = tokio::task::spawn_blocking(move || {
         let accepted = responder.respond(&initiation);
         drop(permit);
         accepted
     });
-    Ok(responded.await.map_err(|_| UpgradeError::Connection)??)
+    Ok(computed.await.map_err(|_| UpgradeError::Connection)??)
 }
 
 fn initiation(headers: &HeaderMap) -> Option<Vec<u8>> {

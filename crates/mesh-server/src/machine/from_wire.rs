@@ -55,9 +55,7 @@ pub(crate) fn node_update(node: NodeId, request: &wire::MapRequest) -> NodeUpdat
         disco_key: request.disco_key,
         hostinfo: request.hostinfo.as_deref().map(hostinfo),
         endpoints: request.endpoints.iter().copied().filter(is_useful).collect(),
-        home_derp: net_info
-            .and_then(|net_info| u32::try_from(net_info.preferred_derp.0).ok())
-            .filter(|region| *region != 0),
+        home_derp: net_info.map(|net_info| net_info.preferred_derp.0).filter(|region| *region != 0),
         capability_version: request.version.0,
     }
 }

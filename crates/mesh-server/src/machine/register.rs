@@ -126,7 +126,9 @@ async fn verify(
                 app.attempts.record(source, error);
             }
             tracing::info!(%error, "a register request presented a key that is none of ours");
-            Err(RegisterError::Refused("invalid auth key: create one with `meshcontrol preauthkeys create`".to_owned()))
+            Err(RegisterError::Refused(
+                "invalid auth key: create one with `meshcontrol preauthkeys create`".to_owned(),
+            ))
         }
     }
 }
@@ -170,7 +172,15 @@ fn answer(app: &App, channel: &Channel, outcome: Outcome) -> RegisterResponse {
             auth_url: format!("{}/register/{auth_id}", app.server_url),
             ..RegisterResponse::default()
         },
-        _ => RegisterResponse { node_key_expired: true, ..RegisterResponse::default() },
+        Outcome::NodeKeyExpired | Outcome::LoggedOut => {
+            RegisterResponse { node_key_expired: true, ..RegisterResponse::default() }
+        }
+        other @ (Outcome::Connected(_)
+        | Outcome::Node(_)
+        | Outcome::User(_)
+        | Outcome::PreauthKey(_)
+        | Outcome::ApiKey(_)
+        | Outcome::Done) => unreachable!("invariant: registering does not end in {other:?}"),
     }
 }
 

@@ -28,7 +28,11 @@ pub(crate) async fn update_health(
         read_json(body, BODY_BYTES_MAX).await.map_err(IntoResponse::into_response)?;
     let node = identify(&app.store.snapshot(), &channel, request.node_key)
         .map_err(IntoResponse::into_response)?;
-    tracing::debug!(node.id = node.id.0, health.subsystem = request.subsys, "node reports its health");
+    tracing::debug!(
+        node.id = node.id.0,
+        health.subsystem = request.subsys,
+        "node reports its health"
+    );
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -43,7 +47,9 @@ pub(crate) async fn query_feature(
     identify(&app.store.snapshot(), &channel, request.node_key)
         .map_err(IntoResponse::into_response)?;
     let text = match request.feature.as_str() {
-        "serve" => "HTTPS for `tailscale serve` is not offered by this server: it issues no certificates.",
+        "serve" => {
+            "HTTPS for `tailscale serve` is not offered by this server: it issues no certificates."
+        }
         "funnel" => "Funnel is not offered by this server.",
         _ => "This feature is not offered by this server.",
     };

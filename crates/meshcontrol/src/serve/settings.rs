@@ -1,5 +1,6 @@
 //! From the configuration to what the parts want to know.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,11 +93,10 @@ fn base_domain(config: &Config) -> String {
 fn dns(config: &Config) -> DnsConfig {
     let dns = &config.dns;
     let global: Vec<Resolver> = dns.nameservers.global.iter().map(resolver).collect();
-    let mut routes = if dns.magic_dns {
-        magic_dns_routes(&base_domain(config), config.prefixes.v4, config.prefixes.v6)
-    } else {
-        Default::default()
-    };
+    let mut routes = BTreeMap::new();
+    if dns.magic_dns {
+        routes = magic_dns_routes(&base_domain(config), config.prefixes.v4, config.prefixes.v6);
+    }
     for (domain, nameservers) in &dns.nameservers.split {
         routes.insert(domain.to_string(), nameservers.iter().map(resolver).collect());
     }
