@@ -1,0 +1,163 @@
+//! Verifies keys that are presented.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mesh_model::{ApiKeyId, PreauthKeyId, SecretHash};
+use mesh_state::Snapshot;
+use thiserror::Error;
+
+use super::hash::{self, HashCost};
+use super::pool::{Busy, Pool};
+use super::text::{KeyKind, KeyText, MintError, Minted, mint};
+use super::verified::{Digest, Flights, VerifiedKeys};
+
+/// Why a presented key was not verified. Tell a stranger only whether to come back later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum VerifyError {
+    /// It is not of a key's form.
+    #[error("not a key")]
+    Malformed,
+    /// No key of this public id exists.
+    #[error("unknown key")]
+    UnknownKey,
+    /// A key of this public id exists, with another secret.
+    #[error("wrong secret")]
+    WrongSecret,
+    /// Too many keys wait to be verified; worth another try in a second.
+    #[error("too many keys are being made or verified: try again in a moment")]
+    Busy,
+}
+
+impl From<Busy> for VerifyError {
+    fn from(_: Busy) -> Self {
+        Self::Busy
+    }
+}
+
+/// Verifies keys, and remembers those that it verified.
+///
+/// What is remembered hangs on the whole presented text, not on the public id, and on the very hash that it
+/// matched. An unknown public id costs a guesser as much as a wrong secret.
+pub struct Verifier {
+    cost: HashCost,
+    /// Random, so that nobody can aim at a digest.
+    digest_key: [u8; blake3::KEY_LEN],
+    /// What secrets of unknown keys are compared with.
+    decoy: SecretHash,
+    pool: Pool,
+    verified: VerifiedKeys,
+    flights: Flights,
+    hashes_computed: AtomicU64,
+}
+
+impl Verifier {
+    /// Makes a verifier; keys it mints are hashed at `cost`. Computes one hash.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn new(cost: HashCost) -> Result<Self, MintError> {
+        let mut digest_key = [0; blake3::KEY_LEN];
+        getrandom::fill(&mut digest_key)?;
+        Ok(Self {
+            decoy: mint(KeyKind::Api, &cost)?.secret.hash,
+            cost,
+            digest_key,
+            pool: Pool::new(),
+            verified: VerifiedKeys::default(),
+            flights: Flights::default(),
+            hashes_computed: AtomicU64::new(0),
+        })
+    }
+
+    /// Makes a key. What is to be kept of it is for the caller to submit.
+    pub async fn mint(&self, kind: KeyKind) -> Result<Minted, MintError> {
+        let cost = self.cost.clone();
+        self.pool.run(move || mint(kind, &cost)).await.map_err(|Busy| MintError::Busy)?
+    }
+
+    /// Finds the preauth key whose text was presented. Whether it may still be used is another question.
+    pub async fn verify_preauth(
+        &self,
+        presented: &str,
+        snapshot: &Snapshot,
+    ) -> Result<PreauthKeyId, VerifyError> {
+        let key = KeyText::parse(KeyKind::Preauth, presented).ok_or(VerifyError::Malformed)?;
+        let row = snapshot.tailnet.preauth_key_by_public_id(key.public_id);
+        self.check(presented, key.secret, row.map(|row| (row.id.0, &row.hash))).await?;
+        row.map(|row| row.id).ok_or(VerifyError::UnknownKey)
+    }
+
+    /// Finds the API key whose text was presented. Whether it has expired is another question.
+    pub async fn verify_api(
+        &self,
+        presented: &str,
+        snapshot: &Snapshot,
+    ) -> Result<ApiKeyId, VerifyError> {
+        let key = KeyText::parse(KeyKind::Api, presented).ok_or(VerifyError::Malformed)?;
+        let row = snapshot.tailnet.api_key_by_public_id(key.public_id);
+        self.check(presented, key.secret, row.map(|row| (row.id.0, &row.hash))).await?;
+        row.map(|row| row.id).ok_or(VerifyError::UnknownKey)
+    }
+
+    /// Finds the API key whose text was presented if it is remembered; computes no hash.
+    pub fn recall_api(&self, presented: &str, snapshot: &Snapshot) -> Option<ApiKeyId> {
+        let key = KeyText::parse(KeyKind::Api, presented)?;
+        let row = snapshot.tailnet.api_key_by_public_id(key.public_id)?;
+        self.verified.contains(&self.digest(presented), row.id.0, &row.hash).then_some(row.id)
+    }
+
+    /// How many hashes were computed for verification since the process started.
+    pub fn hashes_computed(&self) -> u64 {
+        self.hashes_computed.load(Ordering::Relaxed)
+    }
+
+    fn digest(&self, presented: &str) -> Digest {
+        blake3::keyed_hash(&self.digest_key, presented.as_bytes())
+    }
+
+    /// Whether the secret is that of the row. Without a row it takes as long and ends in an error.
+    async fn check(
+        &self,
+        presented: &str,
+        secret: &str,
+        row: Option<(u64, &SecretHash)>,
+    ) -> Result<(), VerifyError> {
+        let digest = self.digest(presented);
+        if row.is_some_and(|(row, hash)| self.verified.contains(&digest, row, hash)) {
+            return Ok(());
+        }
+        let hash = row.map_or(&self.decoy, |(_, hash)| hash);
+        let is_right =
+            self.flights.join(self.question(presented, hash), self.compute(secret, hash));
+        match (is_right.await?, row) {
+            (true, Some((row, hash))) => {
+                self.verified.insert(digest, row, hash.clone());
+                Ok(())
+            }
+            (false, Some(_)) => Err(VerifyError::WrongSecret),
+            (_, None) => Err(VerifyError::UnknownKey),
+        }
+    }
+
+    /// Names the question whether this text matches this hash.
+    fn question(&self, presented: &str, hash: &SecretHash) -> Digest {
+        blake3::Hasher::new_keyed(&self.digest_key)
+            .update(presented.as_bytes())
+            .update(hash.0.as_bytes())
+            .finalize()
+    }
+
+    async fn compute(&self, secret: &str, hash: &SecretHash) -> Result<bool, Busy> {
+        let (secret, hash) = (secret.to_owned(), hash.clone());
+        let verdict = self.pool.run(move || hash::matches(&secret, &hash)).await;
+        self.hashes_computed.fetch_add(u64::from(verdict.is_ok()), Ordering::Relaxed);
+        verdict
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("cost", &self.cost).finish_non_exhaustive()
+    }
+}
