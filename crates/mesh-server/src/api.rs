@@ -1,0 +1,88 @@
+//! The admin API, for the command line, web interfaces and scripts.
+//!
+//! [`router`] serves it twice: on the unix socket, where whoever may open the socket is an admin, and on
+//! the public listener, where an API key makes one. What it asks and answers is headscale's, so that what
+//! was written for headscale works; see [`v1`].
+
+mod access;
+mod extract;
+mod problem;
+pub mod v1;
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, header};
+use axum::middleware;
+use axum::response::Response;
+use futures_util::future::BoxFuture;
+use mesh_model::Clock;
+use mesh_store::{Handle, Persist};
+
+use crate::secrets::{Attempts, Verifier};
+
+pub use access::{Access, Source};
+pub use problem::Problem;
+
+/// What the handlers work with. Clones share it.
+#[derive(Debug, Clone)]
+pub struct AppState {
+    /// The node store.
+    pub store: Handle,
+    /// Mints and verifies keys.
+    pub verifier: Arc<Verifier>,
+    /// Failed attempts at API keys.
+    pub attempts: Arc<Attempts>,
+    /// The time, by which keys expire.
+    pub clock: Arc<dyn Clock>,
+    /// The database behind the store.
+    pub database: Arc<dyn Ping>,
+    /// Who may ask.
+    pub access: Access,
+    /// Longest body of a request, in bytes.
+    pub body_bytes_max: usize,
+}
+
+/// A database that can be asked whether it answers.
+pub trait Ping: fmt::Debug + Send + Sync {
+    /// Whether it answers.
+    fn ping(&self) -> BoxFuture<'_, bool>;
+}
+
+impl<P: Persist + fmt::Debug> Ping for P {
+    fn ping(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async {
+            let answer = Persist::ping(self).await;
+            if let Err(error) = &answer {
+                tracing::warn!(
+                    error = error as &dyn std::error::Error,
+                    "the database does not answer"
+                );
+            }
+            answer.is_ok()
+        })
+    }
+}
+
+/// Everything under `/api/v1`. Whoever has no access learns nothing, not even which paths exist.
+///
+/// With [`Access::ApiKeys`] the listener is to put a [`Source`] into the extensions of each request.
+pub fn router(state: AppState) -> Router {
+    let body_limit = DefaultBodyLimit::max(state.body_bytes_max);
+    let v1 = v1::routes()
+        .fallback(async || Problem::unknown_route())
+        .method_not_allowed_fallback(async || Problem::unknown_method())
+        .layer(body_limit)
+        .layer(middleware::from_fn_with_state(state.clone(), access::check))
+        .layer(middleware::map_response(forbid_caching))
+        .with_state(state);
+    Router::new().nest_service("/api/v1", v1)
+}
+
+/// Answers hold keys and who is in the tailnet.
+async fn forbid_caching(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,216 @@
+//! Errors as the API tells them: problem details (RFC 7807), with the members that older clients read.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use mesh_state::Refusal;
+use mesh_store::SubmitError;
+use serde::Serialize;
+
+use crate::secrets::MintError;
+
+/// How soon to come back when the server is short of something for a moment.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// An error, as the client is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    status: StatusCode,
+    detail: String,
+    /// The part of the request that is wrong, as `body.user`.
+    location: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), location: None, retry_after: None }
+    }
+
+    /// 400: the request cannot be meant.
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 401: no valid credential.
+    pub(super) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, detail)
+    }
+
+    /// 404: no such route.
+    pub(super) fn unknown_route() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no such endpoint")
+    }
+
+    /// 405: the route has other methods.
+    pub(super) fn unknown_method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "the endpoint does not have this method")
+    }
+
+    /// 409: what is there is in the way.
+    pub(super) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, detail)
+    }
+
+    /// 422: JSON of another shape than wanted, at this place of the request.
+    pub(super) fn invalid(location: String, detail: impl Into<String>) -> Self {
+        let location = Some(location);
+        Self { location, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+    }
+
+    /// 429: wait this long.
+    pub(super) fn too_many(detail: impl Into<String>, wait: Duration) -> Self {
+        let retry_after = Some(wait);
+        Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
+    }
+
+    /// 429: too much to do just now.
+    pub(super) fn busy(detail: impl Into<String>) -> Self {
+        Self::too_many(detail, RETRY_SOON)
+    }
+
+    /// 500: a command ended in an outcome of another command.
+    pub(super) fn unexpected_outcome() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the change ended in an unexpected outcome")
+    }
+
+    fn unavailable(detail: impl Into<String>) -> Self {
+        let retry_after = Some(RETRY_SOON);
+        Self { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let status = match &refusal {
+            Refusal::UserNotFound
+            | Refusal::NodeNotFound
+            | Refusal::PreauthKeyNotFound
+            | Refusal::ApiKeyNotFound
+            | Refusal::LoginNotFound => StatusCode::NOT_FOUND,
+            Refusal::InvalidName(_)
+            | Refusal::NameTaken(_)
+            | Refusal::UserHasNodes(_)
+            | Refusal::NoTags
+            | Refusal::NoOwner
+            | Refusal::PreauthKeyUsed
+            | Refusal::PreauthKeyExpired(_)
+            | Refusal::PreauthKeyRevoked
+            | Refusal::ExtendingExpiry
+            | Refusal::TagsNotPermitted(_) => StatusCode::BAD_REQUEST,
+            Refusal::LoginRejected
+            | Refusal::NodeKeyInUse
+            | Refusal::AmbiguousOwnership
+            | Refusal::Conflict => StatusCode::CONFLICT,
+            Refusal::TooManyLogins => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::AddressesExhausted(_) | Refusal::NodeIdsExhausted => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self::new(status, refusal.to_string())
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Refused(refusal) => refusal.into(),
+            SubmitError::Unavailable(_) => Self::unavailable("the database is not available"),
+            SubmitError::Closed => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<MintError> for Problem {
+    fn from(error: MintError) -> Self {
+        match error {
+            MintError::Busy => Self::busy(error.to_string()),
+            MintError::Randomness(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Body {
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            errors: self
+                .location
+                .into_iter()
+                .map(|location| Fault { message: &self.detail, location })
+                .collect(),
+            code: grpc_code(self.status),
+            message: &self.detail,
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        let content_type = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, content_type);
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(wait) = self.retry_after {
+            // Rounded up, so that who obeys is let in.
+            headers.insert(header::RETRY_AFTER, (wait.as_secs() + 1).into());
+        }
+        response
+    }
+}
+
+/// `code` and `message` are what headscale answered before 0.30.
+#[derive(Serialize)]
+struct Body<'a> {
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    errors: Vec<Fault<'a>>,
+    code: u8,
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct Fault<'a> {
+    message: &'a str,
+    location: String,
+}
+
+/// The gRPC status that a gateway turns into this HTTP status.
+///
+/// Source: grpc `doc/statuscodes.md`, grpc-gateway `runtime/errors.go`.
+fn grpc_code(status: StatusCode) -> u8 {
+    match status.as_u16() {
+        400 | 413 | 422 => 3,
+        401 => 16,
+        404 => 5,
+        405 => 12,
+        409 => 6,
+        429 => 8,
+        503 => 14,
+        _ => 13,
+    }
+}

@@ -1,0 +1,5 @@
+mod api_keys;
+mod auth;
+mod nodes;
+mod preauth_keys;
+mod users;

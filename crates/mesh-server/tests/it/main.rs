@@ -1,0 +1,3 @@
+//! The server as those see it who talk to it.
+
+mod api;
