@@ -48,27 +48,38 @@ pub(crate) fn run(options: &Options, phases: &mut Phases) -> Result<()> {
         Some(phases.run("start Postgres", || Postgres::provide(Durability::Scratch))?)
     };
     phases.run("tests of the workspace", || {
-        let mut command = cargo("test --workspace --exclude mesh-integration --locked");
-        execute(with_postgres(&mut command, postgres.as_ref()))
+        let command = cargo("test --workspace --exclude mesh-integration --locked");
+        execute(&mut with_postgres(command, postgres.as_ref()))
     })?;
     if let Some(go) = go {
         let driven = Driven::build(&go, phases)?;
         phases.run("scenarios with real clients", || {
             let mut command = cargo("test --package mesh-integration --locked");
             command.envs(driven.0);
-            execute(with_postgres(&mut command, postgres.as_ref()))
+            execute(&mut with_postgres(command, postgres.as_ref()))
         })?;
     }
     for part in &options.without {
-        println!("left out as asked: {part:?}");
+        println!("left out as asked: {}", part.meaning());
     }
     Ok(())
 }
 
-fn with_postgres<'a>(command: &'a mut Command, postgres: Option<&Postgres>) -> &'a mut Command {
+/// Hands Postgres over to tests, or leaves out those that need it: all have `postgres` in their names.
+fn with_postgres(mut command: Command, postgres: Option<&Postgres>) -> Command {
     match postgres {
         Some(postgres) => command.env(URL_VARIABLE, postgres.url()),
-        None => command.env_remove(URL_VARIABLE),
+        None => command.env_remove(URL_VARIABLE).args(["--", "--skip", "postgres"]),
+    };
+    command
+}
+
+impl Part {
+    fn meaning(self) -> &'static str {
+        match self {
+            Self::Integration => "the scenarios with real clients",
+            Self::Postgres => "every test with `postgres` in its name",
+        }
     }
 }
 
