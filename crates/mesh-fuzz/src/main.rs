@@ -9,7 +9,8 @@ use libfuzzer_sys::fuzz_target;
 use mesh_fuzz::Target;
 
 static TARGET: LazyLock<&Target> = LazyLock::new(|| {
-    let name = env::var("MESH_FUZZ_TARGET").unwrap_or_default();
+    let name = env::var_os("MESH_FUZZ_TARGET").unwrap_or_default();
+    let name = name.to_string_lossy();
     mesh_fuzz::target(&name).unwrap_or_else(|| {
         eprintln!("MESH_FUZZ_TARGET={name:?} names no target");
         exit(2)

@@ -74,12 +74,13 @@ impl Postgres {
     /// # Errors
     /// When none is installed, with the command that installs it, or when it does not start.
     pub(crate) fn provide(durability: Durability) -> Result<Self> {
-        match env::var(URL_VARIABLE) {
-            Ok(url) => {
+        match env::var_os(URL_VARIABLE) {
+            Some(url) => {
+                let url = url.into_string().ok().context("a URL is UTF-8")?;
                 println!("Postgres: {URL_VARIABLE} is set, using that");
                 Ok(Self::Given(url))
             }
-            Err(_) => Ok(Self::Private(Cluster::start(Programs::find()?, durability)?)),
+            None => Ok(Self::Private(Cluster::start(Programs::find()?, durability)?)),
         }
     }
 
