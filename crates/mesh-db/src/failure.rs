@@ -1,0 +1,65 @@
+//! Why a transaction did not do what it was for.
+
+use std::time::Duration;
+
+use mesh_store::PersistError;
+use thiserror::Error;
+use tokio::time::timeout;
+
+use crate::engine::Engine;
+use crate::record::{RowError, Unfit};
+
+/// Why a transaction did not do what it was for.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    /// A guard or a constraint said no: nothing was written.
+    #[error("{0}")]
+    Refused(String),
+    /// A row on disk makes no sense.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// The database failed, or could not be reached.
+    #[error(transparent)]
+    Failed(#[from] sqlx::Error),
+    /// No answer in time.
+    #[error("the database did not answer in time")]
+    TimedOut,
+}
+
+impl Failure {
+    /// Tells what the database refuses from what it fails at.
+    pub(crate) fn of<E: Engine>(error: sqlx::Error) -> Self {
+        match error.as_database_error() {
+            Some(refusal) if E::is_refusal(refusal) => {
+                let constraint = refusal.constraint().map(|name| format!(" ({name})"));
+                Self::Refused(format!("{}{}", refusal.message(), constraint.unwrap_or_default()))
+            }
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+impl From<Unfit> for Failure {
+    fn from(unfit: Unfit) -> Self {
+        Self::Refused(unfit.to_string())
+    }
+}
+
+impl From<Failure> for PersistError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(what) => Self::Conflict { what },
+            Failure::Row(_) | Failure::Failed(_) | Failure::TimedOut => {
+                Self::Unavailable(Box::new(failure))
+            }
+        }
+    }
+}
+
+/// Gives the database a limited time to answer.
+pub(crate) async fn in_time<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    timeout(limit, answer).await.unwrap_or(Err(Failure::TimedOut))
+}
