@@ -6,7 +6,7 @@ mod settings;
 mod welcome;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ use mesh_model::{Clock, TailnetId, Timestamp, truncate_to_millis};
 use mesh_noise::Responder;
 use mesh_server::api::{self, Access, AppState};
 use mesh_server::secrets::{Attempts, HashCost, Verifier};
-use mesh_server::{App, BodyLimits, Listening, Parts, Slots, public_router};
+use mesh_server::{App, Listening, Parts, public_router};
 use mesh_state::State;
-use mesh_store::{Persist as _, Writer};
+use mesh_store::{Handle, Persist as _, Writer};
 use mesh_streamer::{Streamer, StreamerSettings};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -87,113 +88,91 @@ impl Signals {
 
 /// A running server.
 struct Server {
-    database: Arc<Database>,
+    storage: Storage,
     /// Ends listeners, streams, channels and the relay.
     soft: CancellationToken,
-    /// Ends the writer, once nobody needs it any more.
-    hard: CancellationToken,
     connections: TaskTracker,
     channels: TaskTracker,
-    writer: tokio::task::JoinHandle<()>,
-    unix_socket: std::path::PathBuf,
+    unix_socket: PathBuf,
+}
+
+/// The database, and the writer in front of it.
+struct Storage {
+    database: Arc<Database>,
+    store: Handle,
+    writer: JoinHandle<()>,
+    /// Ends the writer, once nobody needs it any more.
+    hard: CancellationToken,
+}
+
+impl Storage {
+    async fn open(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let database = Arc::new(Database::open(&settings::database(config)).await?);
+        let loaded = database.load(TAILNET).await.context("cannot read the tailnet")?;
+        let state = State::new(TAILNET, loaded, settings::state(config), clock.now());
+        let (writer, store) = Writer::new(state, database.clone(), clock.clone());
+        let hard = CancellationToken::new();
+        let writer = tokio::spawn(writer.run(hard.clone()));
+        Ok(Self { database, store, writer, hard })
+    }
+
+    /// Has what still waits written, and closes the database.
+    async fn close(self) {
+        self.hard.cancel();
+        if let Err(error) = self.writer.await {
+            tracing::error!(%error, "the writer failed");
+        }
+        self.database.close().await;
+    }
 }
 
 impl Server {
     async fn start(config: Config, data_dir: &Path) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
         let noise_key: MachinePrivate = files::private_key(&config.noise.private_key_path)?;
-        let tls = settings::tls(&config)?;
+        let tls = settings::tls(&config)?.map(TlsAcceptor::from);
         let server_url = settings::server_url(&config);
-
-        let database = Arc::new(Database::open(&settings::database(&config)).await?);
-        let loaded = database.load(TAILNET).await.context("cannot read the tailnet")?;
-        let state = State::new(TAILNET, loaded, settings::state(&config), clock.now());
-        let (writer, store) = Writer::new(state, database.clone(), clock.clone());
-        let writer = tokio::spawn(writer.run(hard.clone()));
-
+        let soft = CancellationToken::new();
+        let storage = Storage::open(&config, &clock).await?;
+        let store = storage.store.clone();
         let relay = relay::start(&config, &server_url, store.clone(), data_dir, &soft).await?;
-        let regions = relay::DerpRegions::gather(&config, relay.region).await?;
-        let contexts = watch::Sender::new(Arc::new(settings::map_context(&config, regions.map())));
-        let context_reader = contexts.subscribe();
-        relay::spawn_refresh(regions, contexts, &config, soft.clone());
-
+        let contexts = relay::spawn_contexts(&config, relay.region, soft.clone()).await?;
         let streamer = Streamer::new(
             store.clone(),
-            context_reader.clone(),
+            contexts.clone(),
             clock.clone(),
             StreamerSettings::default(),
             soft.clone(),
         );
         let argon2 = &config.preauth_keys.argon2;
         let cost = HashCost::new(argon2.memory_kib, argon2.iterations)?;
-        let verifier = Arc::new(Verifier::new(cost)?);
-        let attempts = Arc::new(Attempts::new());
-        let slots = Slots::new(config.limits.connections_max, config.limits.connections_per_ip_max);
-        let (connections, channels) = (TaskTracker::new(), TaskTracker::new());
-        let handshakes = config.limits.handshakes_concurrent_max.unwrap_or_else(default_handshakes);
+        let channels = TaskTracker::new();
         let app = App::new(Parts {
-            store: store.clone(),
+            store,
             streamer,
-            contexts: context_reader,
-            verifier: verifier.clone(),
-            attempts: attempts.clone(),
+            contexts,
+            verifier: Arc::new(Verifier::new(cost)?),
+            attempts: Arc::new(Attempts::new()),
             responder: Responder::new(&noise_key),
             noise_key: noise_key.public(),
-            server_url: server_url.clone(),
+            server_url,
             relay: relay.relay,
-            database: database.clone(),
-            bodies: BodyLimits {
-                register: config.limits.register_body_bytes_max,
-                map: config.limits.map_body_bytes_max,
-                api: config.limits.api_body_bytes_max,
-            },
-            handshakes: Arc::new(Semaphore::new(handshakes)),
+            database: storage.database.clone(),
+            bodies: settings::bodies(&config),
+            handshakes: Arc::new(Semaphore::new(settings::handshakes(&config))),
             first_request_timeout: config.limits.handshake_timeout,
-            slots: slots.clone(),
-            clock: clock.clone(),
+            slots: settings::slots(&config),
+            clock,
             stop: soft.clone(),
             channels: channels.clone(),
         });
-        let admin = |access| {
-            api::router(AppState {
-                store: store.clone(),
-                verifier: verifier.clone(),
-                attempts: attempts.clone(),
-                clock: clock.clone(),
-                database: database.clone(),
-                body_bytes_max: config.limits.api_body_bytes_max,
-                access,
-            })
-        };
-        let listening = |router| Listening {
-            router,
-            slots: slots.clone(),
-            header_timeout: config.limits.header_timeout,
-            tls_timeout: config.limits.handshake_timeout,
-            trusted_proxies: config.trusted_proxies.clone().into(),
-            stop: soft.clone(),
-            connections: connections.clone(),
-        };
-
-        let public = bind(&config).await?;
-        let local = bind_unix(&config)?;
-        let public_routes = public_router(app).merge(admin(Access::ApiKeys));
-        let has_tls = tls.is_some();
-        connections.spawn(listening(public_routes).run_tcp(public, tls.map(TlsAcceptor::from)));
-        connections.spawn(listening(admin(Access::Everybody)).run_unix(local));
-        tracing::info!(
-            server.url = server_url,
-            server.listen = %config.listen_addr,
-            server.tls = has_tls,
-            version = env!("CARGO_PKG_VERSION"),
-            "meshcontrol serves"
-        );
-        if store.snapshot().tailnet.node_count() == 0 {
-            welcome::print(&server_url, data_dir)?;
+        let connections = TaskTracker::new();
+        listen(&config, &app, tls, &connections).await?;
+        if app.store.snapshot().tailnet.node_count() == 0 {
+            welcome::print(&app.server_url, data_dir)?;
         }
-        let unix_socket = config.unix_socket.clone();
-        Ok(Self { database, soft, hard, connections, channels, writer, unix_socket })
+        let unix_socket = config.unix_socket;
+        Ok(Self { storage, soft, connections, channels, unix_socket })
     }
 
     /// Stops accepting, ends streams and channels, writes what is left, and closes the database.
@@ -208,19 +187,53 @@ impl Server {
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!("some connections did not end in time and are cut");
         }
-        self.hard.cancel();
-        if let Err(error) = self.writer.await {
-            tracing::error!(%error, "the writer failed");
-        }
-        self.database.close().await;
+        self.storage.close().await;
         // The next start removes a socket that is left behind, so failing here costs nothing.
         let _ = std::fs::remove_file(&self.unix_socket);
     }
 }
 
-/// Handshakes that are computed at once: two for each core keep all of them busy.
-fn default_handshakes() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, usize::from)
+/// Opens the public listener and the unix socket. The admin API is on both: on the socket its permissions
+/// are the authentication.
+async fn listen(
+    config: &Config,
+    app: &App,
+    tls: Option<TlsAcceptor>,
+    connections: &TaskTracker,
+) -> anyhow::Result<()> {
+    let admin = |access| {
+        api::router(AppState {
+            store: app.store.clone(),
+            verifier: app.verifier.clone(),
+            attempts: app.attempts.clone(),
+            clock: app.clock.clone(),
+            database: app.database.clone(),
+            body_bytes_max: app.bodies.api,
+            access,
+        })
+    };
+    let listening = |router| Listening {
+        router,
+        slots: app.slots.clone(),
+        header_timeout: config.limits.header_timeout,
+        tls_timeout: config.limits.handshake_timeout,
+        trusted_proxies: config.trusted_proxies.clone().into(),
+        stop: app.stop.clone(),
+        connections: connections.clone(),
+    };
+    let public = bind(config).await?;
+    let local = bind_unix(config)?;
+    tracing::info!(
+        server.url = app.server_url,
+        server.listen = %config.listen_addr,
+        server.tls = tls.is_some(),
+        version = env!("CARGO_PKG_VERSION"),
+        "meshcontrol serves"
+    );
+    let routes = public_router(app.clone()).merge(admin(Access::ApiKeys));
+    connections.spawn(listening(routes).run_tcp(public, tls));
+    connections.spawn(listening(admin(Access::Everybody)).run_unix(local));
+    Ok(())
 }
 
 async fn bind(config: &Config) -> anyhow::Result<TcpListener> {

@@ -17,7 +17,7 @@ use mesh_wire::{DerpMap, DerpNode, DerpRegion, DerpRegionId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::files;
+use super::{files, settings};
 
 /// The relay's certificate, where clients know it by its pin.
 const CERTIFICATE_FILE: &str = "derp_certificate.pem";
@@ -168,8 +168,20 @@ fn gone(span: &Span) -> Vec<NodePublic> {
     keys.collect()
 }
 
+/// Gathers what netmaps hold beside the tailnet, and keeps it up to date.
+pub(crate) async fn spawn_contexts(
+    config: &Config,
+    embedded: Option<DerpRegion>,
+    stop: CancellationToken,
+) -> anyhow::Result<watch::Receiver<Arc<MapContext>>> {
+    let regions = DerpRegions::gather(config, embedded).await?;
+    let (contexts, reader) = watch::channel(Arc::new(settings::map_context(config, regions.map())));
+    spawn_refresh(regions, contexts, config, stop);
+    Ok(reader)
+}
+
 /// Where the DERP map comes from.
-pub(crate) struct DerpRegions {
+struct DerpRegions {
     client: reqwest::Client,
     urls: Vec<String>,
     /// Regions that do not change while we run: ours and those of files.
@@ -183,10 +195,7 @@ pub(crate) struct DerpRegions {
 impl DerpRegions {
     /// Reads files and URLs. A file that is wrong is an error; a URL that does not answer is tried again
     /// later, unless there would be no region at all.
-    pub(crate) async fn gather(
-        config: &Config,
-        embedded: Option<DerpRegion>,
-    ) -> anyhow::Result<Self> {
+    async fn gather(config: &Config, embedded: Option<DerpRegion>) -> anyhow::Result<Self> {
         let mut fixed = Vec::new();
         for path in &config.derp.paths {
             let shown = path.display();
@@ -213,7 +222,7 @@ impl DerpRegions {
     }
 
     /// All regions; ours and those of files win over fetched ones.
-    pub(crate) fn map(&self) -> Arc<DerpMap> {
+    fn map(&self) -> Arc<DerpMap> {
         derp_map::merge(self.fetched.iter().chain(&self.fixed).cloned())
     }
 
@@ -238,7 +247,7 @@ impl DerpRegions {
 }
 
 /// Fetches the maps again and again, and tells clients only of a change.
-pub(crate) fn spawn_refresh(
+fn spawn_refresh(
     mut regions: DerpRegions,
     contexts: watch::Sender<Arc<MapContext>>,
     config: &Config,

@@ -10,6 +10,7 @@ use mesh_config::sections::{self, DatabaseType, ExtraRecord, SslMode};
 use mesh_config::{Config, Nameserver, Secret};
 use mesh_db::{Options, PostgresOptions};
 use mesh_netmap::{MapContext, magic_dns_routes};
+use mesh_server::{BodyLimits, Slots};
 use mesh_state::{Allocation, LoginLimits, Settings};
 use mesh_wire::{DerpMap, DnsConfig, DnsRecord, Resolver};
 use rustls::ServerConfig;
@@ -36,6 +37,27 @@ pub(crate) fn state(config: &Config) -> Settings {
             lifetime: config.limits.pending_login_ttl,
         },
     }
+}
+
+/// Largest request bodies.
+pub(crate) fn bodies(config: &Config) -> BodyLimits {
+    let limits = &config.limits;
+    BodyLimits {
+        register: limits.register_body_bytes_max,
+        map: limits.map_body_bytes_max,
+        api: limits.api_body_bytes_max,
+    }
+}
+
+/// Handshakes that are computed at once; by default two for each core, which keeps all of them busy.
+pub(crate) fn handshakes(config: &Config) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    config.limits.handshakes_concurrent_max.unwrap_or_else(|| 2 * cores())
+}
+
+/// Connections that may wait to be claimed.
+pub(crate) fn slots(config: &Config) -> Slots {
+    Slots::new(config.limits.connections_max, config.limits.connections_per_ip_max)
 }
 
 /// Where everything is stored.
