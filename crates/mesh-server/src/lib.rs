@@ -14,6 +14,7 @@ mod machine;
 mod public;
 pub mod secrets;
 mod ts2021;
+mod websocket;
 
 pub use app::{App, Parts};
 pub use limits::{BodyLimits, Slots};

@@ -107,12 +107,12 @@ impl Listening {
             tracing::debug!("a connection was turned away: too many are unclaimed");
             return;
         };
-        let peer =
-            Peer { address: Some(address), is_local: false, slot: Some(Arc::new(slot)) };
+        let peer = Peer { address: Some(address), is_local: false, slot: Some(Arc::new(slot)) };
         let this = self.clone();
         self.connections.spawn(async move {
             let Some(tls) = tls else { return this.serve(stream, peer).await };
-            if let Ok(Ok(stream)) = tokio::time::timeout(this.tls_timeout, tls.accept(stream)).await {
+            if let Ok(Ok(stream)) = tokio::time::timeout(this.tls_timeout, tls.accept(stream)).await
+            {
                 this.serve(stream, peer).await;
             }
         });

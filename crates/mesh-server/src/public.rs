@@ -35,7 +35,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/key", get(key))
-        .route("/ts2021", post(ts2021::upgrade).get(ts2021::upgrade))
+        .route("/ts2021", post(ts2021::upgrade).get(ts2021::upgrade_websocket))
         .route("/health", get(health))
         .route("/version", get(version))
         .route("/bootstrap-dns", get(bootstrap_dns))
@@ -57,7 +57,10 @@ async fn with_security_headers(request: Request, next: Next) -> Response {
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        ),
         (header::REFERRER_POLICY, "no-referrer"),
     ] {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -147,11 +150,17 @@ async fn register_page(State(app): State<App>, Path(auth_id): Path<String>) -> R
     let auth_id = auth_id.parse::<AuthId>().ok();
     let login = auth_id.as_ref().and_then(|id| Some((id, snapshot.logins.get(id)?)));
     let (status, text) = match login {
-        Some((id, login)) if login.state == LoginState::Waiting => (StatusCode::OK, waiting(id, login)),
-        Some(_) => (StatusCode::OK, "<h1>Decided</h1><p>This login was approved or rejected.</p>".to_owned()),
+        Some((id, login)) if login.state == LoginState::Waiting => {
+            (StatusCode::OK, waiting(id, login))
+        }
+        Some(_) => (
+            StatusCode::OK,
+            "<h1>Decided</h1><p>This login was approved or rejected.</p>".to_owned(),
+        ),
         None => (
             StatusCode::NOT_FOUND,
-            "<h1>No such login</h1><p>It may have run out. Start again on the device.</p>".to_owned(),
+            "<h1>No such login</h1><p>It may have run out. Start again on the device.</p>"
+                .to_owned(),
         ),
     };
     let no_store = [(HeaderName::from_static("cache-control"), "no-store")];

@@ -2,27 +2,30 @@
 //!
 //! Source: tailscale `control/controlhttp/controlhttpserver`, `control/ts2021`.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use hyper::service::service_fn;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh_keys::ChallengePublic;
 use mesh_noise::{Accepted, early_payload};
 use mesh_noise_io::NoiseStream;
 use mesh_wire::CapabilityVersion;
 use thiserror::Error;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tower::ServiceExt;
 
 use crate::App;
 use crate::listen::Peer;
 use crate::machine::{self, Channel};
+use crate::websocket::{MESSAGE_BYTES_MAX, WebSocketStream};
 
 /// What the request upgrades to; clients compare the answer with it exactly.
 const UPGRADE: &str = "tailscale-control-protocol";
@@ -75,7 +78,7 @@ pub(crate) async fn upgrade(
     let tracker = app.channels.clone();
     tracker.spawn(async move {
         if let Ok(upgraded) = on_upgrade.await {
-            run_channel(app, upgraded, accepted, peer).await;
+            run_channel(app, TokioIo::new(upgraded), accepted, peer, challenge()).await;
         }
     });
     let headers = [
@@ -99,8 +102,36 @@ async fn respond(app: &App, initiation: Vec<u8>) -> Result<Accepted, UpgradeErro
     Ok(computed.await.map_err(|_| UpgradeError::Connection)??)
 }
 
+/// The same for clients in a browser: a WebSocket carries the channel, and the initiation is in the query. No
+/// early payload is sent, as no client expects one here.
+///
+/// Source: tailscale `control/controlhttp/controlhttpserver`, `acceptWebsocket`; `client_js.go`.
+pub(crate) async fn upgrade_websocket(
+    State(app): State<App>,
+    Query(query): Query<HashMap<String, String>>,
+    peer: Option<Extension<Peer>>,
+    socket: WebSocketUpgrade,
+) -> Result<Response, UpgradeError> {
+    let of_handshake = |name: &&String| name.eq_ignore_ascii_case(HANDSHAKE_HEADER);
+    let name = query.keys().find(of_handshake).ok_or(UpgradeError::Handshake)?;
+    let initiation = decode(query[name].as_bytes()).ok_or(UpgradeError::Handshake)?;
+    let accepted = respond(&app, initiation).await?;
+    let peer = peer.map(|Extension(peer)| peer).unwrap_or_default();
+    let upgraded = socket.protocols([UPGRADE]).max_message_size(MESSAGE_BYTES_MAX).on_upgrade(
+        async move |socket| {
+            let channels = app.channels.clone();
+            let channel = run_channel(app, WebSocketStream::new(socket), accepted, peer, None);
+            channels.track_future(channel).await;
+        },
+    );
+    Ok(upgraded)
+}
+
 fn initiation(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let value = headers.get(HANDSHAKE_HEADER)?.as_bytes();
+    decode(headers.get(HANDSHAKE_HEADER)?.as_bytes())
+}
+
+fn decode(value: &[u8]) -> Option<Vec<u8>> {
     // Base64 is a third longer than what it says; whatever is far longer is no initiation.
     if value.len() > 2 * mesh_noise::INITIATION_BYTES {
         return None;
@@ -109,12 +140,19 @@ fn initiation(headers: &HeaderMap) -> Option<Vec<u8>> {
 }
 
 /// Serves HTTP/2 inside a channel until either side ends it.
-async fn run_channel(app: App, upgraded: Upgraded, accepted: Accepted, peer: Peer) {
+async fn run_channel<IO>(
+    app: App,
+    io: IO,
+    accepted: Accepted,
+    peer: Peer,
+    challenge: Option<ChallengePublic>,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let Accepted { peer: machine_key, version, response, transport } = accepted;
-    let io = TokioIo::new(upgraded);
     let mut stream = NoiseStream::answering(io, &response, transport);
     // The response, the early payload and HTTP/2's settings leave in one write.
-    if let Some(challenge) = challenge()
+    if let Some(challenge) = challenge
         && stream.write_all(&early_payload(&challenge)).await.is_err()
     {
         return;
