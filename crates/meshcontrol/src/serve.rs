@@ -1,6 +1,7 @@
 //! `meshcontrol serve`: where the parts are wired together, started and stopped.
 
 mod files;
+mod logs;
 mod relay;
 mod settings;
 mod welcome;
@@ -38,7 +39,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// The time as the operating system tells it.
 #[derive(Debug)]
-struct SystemClock;
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is where the time comes from")]
@@ -49,6 +50,7 @@ impl Clock for SystemClock {
 
 /// Runs the server until it is told to stop. A second signal ends the process at once.
 pub(crate) async fn run(config: Config, data_dir: &Path) -> anyhow::Result<()> {
+    logs::start(&config.log);
     let mut signals = Signals::new()?;
     files::make_data_dir(data_dir)?;
     let server = Server::start(config, data_dir).await?;
