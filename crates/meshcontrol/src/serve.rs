@@ -1,7 +1,6 @@
 //! `meshcontrol serve`: where the parts are wired together, started and stopped.
 
 mod files;
-mod logs;
 mod relay;
 mod settings;
 mod welcome;
@@ -50,7 +49,6 @@ impl Clock for SystemClock {
 
 /// Runs the server until it is told to stop. A second signal ends the process at once.
 pub(crate) async fn run(config: Config, data_dir: &Path) -> anyhow::Result<()> {
-    logs::start(&config.log);
     let mut signals = Signals::new()?;
     files::make_data_dir(data_dir)?;
     let server = Server::start(config, data_dir).await?;

@@ -8,7 +8,7 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Starts logging as configured; without effect if logging has started already.
+/// Starts logging as configured.
 pub(crate) fn start(settings: &Log) {
     let level = level(settings.level);
     // Libraries log each of their steps below INFO.
