@@ -47,17 +47,9 @@ struct Reply {
 
 impl Driver {
     /// Starts a driver; what it logs goes to the file `log`.
-    pub(crate) fn spawn(
-        program: &str,
-        environment: &[(&str, String)],
-        removed: &[&str],
-        log: &Path,
-    ) -> Result<Self> {
+    pub(crate) fn spawn(program: &str, environment: &[(&str, String)], log: &Path) -> Result<Self> {
         let mut command = Command::new(program);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
-        for name in removed {
-            command.env_remove(name);
-        }
         let log_file = File::options().create(true).append(true).open(log)?;
         let mut process = command
             .stdin(Stdio::piped())

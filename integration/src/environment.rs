@@ -14,6 +14,7 @@ pub(crate) const TAILSCALE_RS: &str = "MESHCONTROL_TEST_TAILSCALE_RS";
 pub(crate) const POSTGRES_URL: &str = "MESHCONTROL_TEST_POSTGRES_URL";
 
 /// The value of a variable without which a scenario cannot run.
+#[expect(clippy::disallowed_methods, reason = "what a test run hands over is no configuration")]
 pub(crate) fn required(variable: &str) -> Result<String> {
     std::env::var(variable).with_context(|| {
         format!("{variable} is not set: run the scenarios with `cargo xtask test`, which builds what they drive")

@@ -26,8 +26,6 @@ const CLOSE_MAX: Duration = Duration::from_secs(15);
 
 /// Stays closed, so that whatever a client sends to the world fails at once. Loopback needs no proxy.
 const NOWHERE: &str = "http://127.0.0.1:9";
-/// Keeps a client from uploading logs.
-const NO_LOGS: &str = "TS_NO_LOGS_NO_SUPPORT";
 
 /// Which client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -105,9 +103,8 @@ impl<'a> Node<'a> {
             Client::TailscaleRs => environment::TAILSCALE_RS,
         })?;
         let directory = server.lab.directory(name)?;
-        let removed: &[&str] = if kind.may_upload_logs { &[NO_LOGS] } else { &[] };
         let variables = variables(server, kind, &directory.display().to_string());
-        let driver = Driver::spawn(&program, &variables, removed, &server.lab.log(name))?;
+        let driver = Driver::spawn(&program, &variables, &server.lab.log(name))?;
         Ok(Self { server, name: name.to_owned(), kind, directory, driver })
     }
 
@@ -270,12 +267,14 @@ fn variables(server: &Server<'_>, kind: Kind, directory: &str) -> Vec<(&'static 
         ("HTTP_PROXY", NOWHERE.to_owned()),
         ("HTTPS_PROXY", NOWHERE.to_owned()),
         ("TS_LOGS_DIR", directory.to_owned()), // not below the home of who runs the tests
-        (NO_LOGS, on()),
         ("TS_PANIC_IF_HIT_MAIN_CONTROL", on()),
         ("TS_DISABLE_PORTMAPPER", on()), // asks the router of who runs the tests for nothing
         ("TS_DISABLE_UPNP", on()),
         ("TS_ASSUME_NETWORK_UP_FOR_TEST", on()), // else control pauses without a default route
     ];
+    if !kind.may_upload_logs {
+        variables.push(("TS_NO_LOGS_NO_SUPPORT", on()));
+    }
     if kind.relay_only {
         variables.push(match kind.client {
             Client::TsnetOld => ("TS_DEBUG_ALWAYS_USE_DERP", on()),
