@@ -103,7 +103,7 @@ impl Listener {
             }
         }
         drop(socket);
-        connections.join_all().await;
+        while connections.join_next().await.is_some() {}
     }
 }
 
