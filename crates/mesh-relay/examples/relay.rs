@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "an example talks to people")]
+#[expect(clippy::disallowed_methods, reason = "an example has the system's time and no other")]
 async fn main() -> anyhow::Result<()> {
     let addr = std::env::args().nth(1).context("usage: relay ADDRESS:PORT")?;
     let addr: SocketAddr = addr.parse().context("not an address with a port")?;

@@ -18,9 +18,10 @@ use rcgen::{
 };
 use ring::digest::{SHA256, digest};
 use rustls::ServerConfig;
-use rustls::server::NoServerSessionStorage;
+use rustls::client::verify_server_name;
+use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use thiserror::Error;
 
 use crate::door::hex_of;
@@ -123,6 +124,16 @@ impl Certificate {
         let [certificate] = self.chain.as_slice() else { return None };
         let hash = digest(&SHA256, certificate);
         Some(format!("sha256-raw:{}", data_encoding::HEXLOWER.encode(hash.as_ref())))
+    }
+
+    /// Whether the certificate names this host: pinning clients want that of a name, though not of an
+    /// address. One made for another host has to be made anew.
+    pub fn is_for(&self, host: &str) -> bool {
+        let certificate = self.chain.first().and_then(|der| ParsedCertificate::try_from(der).ok());
+        let host = ServerName::try_from(host).ok();
+        certificate
+            .zip(host)
+            .is_some_and(|(certificate, host)| verify_server_name(&certificate, &host).is_ok())
     }
 
     /// Makes the configuration for [`crate::Relay::spawn_tls_listener`], with fast start for the relay with
