@@ -135,7 +135,9 @@ impl Server {
         let soft = CancellationToken::new();
         let storage = Storage::open(&config, &clock).await?;
         let store = storage.store.clone();
-        let relay = relay::start(&config, &server_url, store.clone(), data_dir, &soft).await?;
+        let relay =
+            relay::start(&config, &server_url, store.clone(), clock.clone(), data_dir, &soft)
+                .await?;
         let contexts = relay::spawn_contexts(&config, relay.region, soft.clone()).await?;
         let streamer = Streamer::new(
             store.clone(),

@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use mesh_config::Config;
 use mesh_keys::{DerpPrivate, NodePublic};
-use mesh_model::NodeId;
+use mesh_model::{Clock, NodeId, Timestamp};
 use mesh_netmap::MapContext;
 use mesh_relay::{Certificate, Relay, generate_self_signed};
 use mesh_server::derp_map;
+use mesh_state::Snapshot;
 use mesh_store::{Handle, Span};
 use mesh_wire::{DerpMap, DerpNode, DerpRegion, DerpRegionId};
 use tokio::sync::watch;
@@ -39,6 +40,7 @@ pub(crate) async fn start(
     config: &Config,
     server_url: &str,
     store: Handle,
+    clock: Arc<dyn Clock>,
     data_dir: &Path,
     stop: &CancellationToken,
 ) -> anyhow::Result<Started> {
@@ -51,7 +53,7 @@ pub(crate) async fn start(
     let verify = settings.verify_clients;
     let nodes = store.clone();
     let admission =
-        move |key: &NodePublic| !verify || nodes.snapshot().tailnet.node_by_key(key).is_some();
+        move |key: &NodePublic| !verify || is_admitted(&nodes.snapshot(), key, clock.now());
     let relay = Relay::new(key, Arc::new(admission), stop.clone());
     spawn_cutter(relay.clone(), store, stop.clone());
 
@@ -120,17 +122,29 @@ fn address_text(configured: Option<IpAddr>, host: &str, is_family: fn(&IpAddr) -
     }
 }
 
-/// The certificate by whose pin clients know the relay; made at the first start.
+/// The certificate by whose pin clients know the relay: made at the first start, and again when the server goes
+/// by another name, for clients also want their name for it in there.
 fn certificate(host: &str, data_dir: &Path, now: SystemTime) -> anyhow::Result<Certificate> {
     let path = data_dir.join(CERTIFICATE_FILE);
-    if !path.exists() {
-        files::write_private(&path, &generate_self_signed(host, now)?)?;
+    let shown = path.display();
+    if path.exists() {
+        let text = files::read_private(&path).with_context(|| format!("cannot read {shown}"))?;
+        let kept = Certificate::from_pem(&text).with_context(|| {
+            format!("{shown} is damaged: remove it, and clients are told of another")
+        })?;
+        if kept.is_for(host) {
+            return Ok(kept);
+        }
+        std::fs::remove_file(&path).with_context(|| format!("cannot replace {shown}"))?;
     }
-    let text =
-        files::read_private(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Certificate::from_pem(&text).with_context(|| {
-        format!("{} is damaged: remove it, and clients get another", path.display())
-    })
+    let text = generate_self_signed(host, now)?;
+    files::write_private(&path, &text)?;
+    Ok(Certificate::from_pem(&text)?)
+}
+
+/// Whether the relay serves a node: while it is one of ours whose key has not expired.
+fn is_admitted(snapshot: &Snapshot, key: &NodePublic, now: Timestamp) -> bool {
+    snapshot.tailnet.node_by_key(key).is_some_and(|node| !node.is_expired(now))
 }
 
 /// Cuts nodes off the relay as soon as they are deleted, have expired, or changed their key.
@@ -158,13 +172,9 @@ fn spawn_cutter(relay: Relay, store: Handle, stop: CancellationToken) {
 
 /// The keys that were a node's at the beginning of a span and are none's, or an expired one's, at its end.
 fn gone(span: &Span) -> Vec<NodePublic> {
-    let keys = span.changes.nodes.iter().filter_map(|id| {
-        let old = span.from.tailnet.node(NodeId(id))?;
-        let new = span.to.tailnet.node(NodeId(id));
-        let stays =
-            new.is_some_and(|new| new.node_key == old.node_key && !new.is_expired(span.to.at));
-        (!stays).then_some(old.node_key)
-    });
+    let touched = span.changes.nodes.iter().filter_map(|id| span.from.tailnet.node(NodeId(id)));
+    let keys = touched.map(|node| node.node_key);
+    let keys = keys.filter(|key| !is_admitted(&span.to, key, span.to.at));
     keys.collect()
 }
 
