@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::sync::watch;
 
 /// Largest request bodies, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +94,13 @@ pub(crate) fn network(source: IpAddr) -> IpAddr {
         IpAddr::V6(v6) => v6
             .to_ipv4_mapped()
             .map_or_else(|| IpAddr::V6((u128::from(v6) >> 64 << 64).into()), IpAddr::V4),
+    }
+}
+
+/// Ends when a connection's first request has not come within `patience`; never, once it came.
+pub(crate) async fn silence(patience: Duration, mut requested: watch::Receiver<()>) {
+    if tokio::time::timeout(patience, requested.changed()).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -15,13 +15,14 @@ use hyper_util::server::conn::auto;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::api::Source;
-use crate::limits::{Slot, Slots};
+use crate::limits::{Slot, Slots, silence};
 
 /// How long to wait after the system refused us a connection, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -128,7 +129,9 @@ impl Listening {
     {
         let stop = self.stop.clone();
         let header_timeout = self.header_timeout;
+        let (requested, first_request) = watch::channel(());
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            requested.send_replace(());
             let peer = self.peer_of(&peer, request.headers());
             serve_request(self.router.clone(), peer, request)
         });
@@ -143,6 +146,8 @@ impl Listening {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
+            // hyper's own timer starts only when it knows that HTTP/1 is spoken.
+            () = silence(header_timeout, first_request) => return,
         };
         if let Err(error) = ended {
             tracing::debug!(error = %error, "a connection broke");

@@ -20,9 +20,11 @@ use mesh_noise_io::NoiseStream;
 use mesh_wire::CapabilityVersion;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 use crate::App;
+use crate::limits::silence;
 use crate::listen::Peer;
 use crate::machine::{self, Channel};
 use crate::websocket::{MESSAGE_BYTES_MAX, WebSocketStream};
@@ -159,10 +161,10 @@ async fn run_channel<IO>(
     }
     let version = CapabilityVersion(version.into());
     let channel = Channel::new(machine_key, version, peer.address, peer.slot);
-    let (first_request, mut requested) = tokio::sync::watch::channel(());
+    let (requested, first_request) = watch::channel(());
     let router = machine::router(app.clone());
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        first_request.send_replace(());
+        requested.send_replace(());
         serve_request(router.clone(), channel.clone(), request)
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -172,18 +174,13 @@ async fn run_channel<IO>(
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let idle = async {
-        if tokio::time::timeout(app.first_request_timeout, requested.changed()).await.is_ok() {
-            std::future::pending::<()>().await;
-        }
-    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = app.stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        () = idle => return,
+        () = silence(app.first_request_timeout, first_request) => return,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a channel broke");
