@@ -10,7 +10,7 @@ mod small;
 use axum::Router;
 use axum::routing::{any, get, patch, post};
 
-pub(crate) use channel::Channel;
+pub(crate) use channel::{BodyError, Channel, read_json};
 
 use crate::App;
 

@@ -20,6 +20,7 @@ use mesh_wire::{
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::machine::{BodyError, read_json};
 use crate::{App, derp, ts2021};
 
 /// The first capability version that speaks Noise.
@@ -131,17 +132,15 @@ fn is_ours(app: &App, name: &str) -> bool {
 }
 
 /// `POST /verify`: whether a relay of somebody else should serve a node.
-async fn verify(State(app): State<App>, body: Body) -> Response {
-    let Ok(body) = axum::body::to_bytes(body, VERIFY_BYTES_MAX).await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
-    };
-    let Ok(request) = serde_json::from_slice::<DerpAdmitClientRequest>(&body) else {
-        return (StatusCode::BAD_REQUEST, "invalid request").into_response();
-    };
+async fn verify(
+    State(app): State<App>,
+    body: Body,
+) -> Result<Json<DerpAdmitClientResponse>, BodyError> {
+    let request: DerpAdmitClientRequest = read_json(body, VERIFY_BYTES_MAX).await?;
     let snapshot = app.store.snapshot();
     let node = snapshot.tailnet.node_by_key(&request.node_public);
     let allow = node.is_some_and(|node| !node.is_expired(app.clock.now()));
-    Json(DerpAdmitClientResponse { allow }).into_response()
+    Ok(Json(DerpAdmitClientResponse { allow }))
 }
 
 /// `GET /register/{auth_id}`: what a person who wants to log in has to do. Looking at it changes nothing.
