@@ -75,10 +75,12 @@ impl Lab {
     /// Fails on a WARN or ERROR line of a server that nobody announced.
     fn check_alarms(&self) -> Result<()> {
         let expected = self.expected_alarms.lock().unwrap_or_else(PoisonError::into_inner);
-        let unexpected: Vec<_> = log::read(&self.log(crate::server::LOG))?
+        let lines = log::read(&self.log(crate::server::LOG))?;
+        ensure!(!lines.is_empty(), "the server logged nothing, or not in JSON");
+        let unexpected: Vec<_> = lines
             .into_iter()
             .filter(LogLine::is_alarm)
-            .filter(|line| !expected.iter().any(|text| line.message().contains(text)))
+            .filter(|line| !expected.iter().any(|text| line.message.contains(text)))
             .collect();
         ensure!(unexpected.is_empty(), "the server logged what was not expected: {unexpected:#?}");
         Ok(())

@@ -14,16 +14,14 @@ pub struct LogLine {
     pub timestamp: jiff::Timestamp,
     /// `ERROR`, `WARN`, `INFO`, ...
     pub level: String,
-    /// `message` and whatever else was logged with it.
+    /// What happened.
+    pub message: String,
+    /// What else was logged with it, and `target`, the module.
+    #[serde(flatten)]
     pub fields: Map<String, Value>,
 }
 
 impl LogLine {
-    /// What happened.
-    pub fn message(&self) -> &str {
-        self.fields.get("message").and_then(Value::as_str).unwrap_or_default()
-    }
-
     /// A field as text: `node.id` of whatever type.
     pub fn field(&self, name: &str) -> Option<String> {
         let value = self.fields.get(name)?;

@@ -56,6 +56,9 @@ pub struct Up<'a> {
     /// The preauth key to log in with; without one the login is interactive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_key: Option<&'a str>,
+    /// The tags it asks for.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub advertise_tags: &'a [&'a str],
     /// It asks to be ephemeral.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ephemeral: bool,

@@ -225,7 +225,7 @@ impl<'a> Server<'a> {
     /// How often a node has opened its map stream.
     pub fn map_streams_opened(&self, node: &NodeRecord) -> Result<usize> {
         let is_opening = |line: &&LogLine| {
-            line.message() == "map stream opened"
+            line.message == "map stream opened"
                 && line.field("node.id").as_deref() == Some(node.id.as_str())
         };
         Ok(self.log()?.iter().filter(is_opening).count())

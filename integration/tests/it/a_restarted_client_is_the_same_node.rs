@@ -1,0 +1,35 @@
+//! A client that is started again is the node that it was, although its key is spent; others saw it leave and come back.
+
+use anyhow::{Result, ensure};
+use mesh_integration::{Client, Kind, Lab, Node, Server, Setup, Up};
+
+scenario!(start_again);
+
+async fn start_again(lab: &Lab) -> Result<()> {
+    let server = Server::start(lab, Setup::default()).await?;
+    server.create_user("alice").await?;
+    let key = server.preauth_key("alice", &[]).await?;
+    let alpha = Node::join(&server, "alpha", Kind::default(), &key).await?;
+    for (name, client) in [("beta", Client::Tsnet), ("gamma", Client::TsnetOld)] {
+        let spent = server.preauth_key("alice", &[]).await?;
+        let node = Node::join(&server, name, Kind { client, ..Kind::default() }, &spent).await?;
+        let before = node.running().await?;
+        let id = server.node(name).await?.id;
+        alpha.reaches(name).await?;
+
+        let node = node.restart().await?;
+        alpha
+            .until(&format!("{name} is offline"), |status| {
+                ensure!(!status.peer(name)?.online, "it is online");
+                Ok(())
+            })
+            .await?;
+        node.up(Up { auth_key: Some(&spent), ..Up::default() }).await?;
+        let after = node.running().await?;
+        ensure!(after.key == before.key, "it has another node key");
+        ensure!(after.addresses == before.addresses, "it got {:?}", after.addresses);
+        ensure!(server.node(name).await?.id == id, "it became another node");
+        alpha.reaches(name).await?;
+    }
+    Ok(())
+}

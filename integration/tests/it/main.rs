@@ -1,0 +1,43 @@
+//! The scenarios: stock clients judge the server. One file each, and its name is what it proves; every one
+//! runs on SQLite and on Postgres. `../../README.md` tells how to write one.
+
+/// Makes the two tests of a scenario: `scenario!(function)`, or `scenario!(function, alone)` when it judges
+/// times or uses the whole machine.
+macro_rules! scenario {
+    ($scenario:path) => {
+        scenario!(@$scenario, mesh_integration::Company::Welcome);
+    };
+    ($scenario:path, alone) => {
+        scenario!(@$scenario, mesh_integration::Company::Unwelcome);
+    };
+    (@$scenario:path, $company:path) => {
+        #[test]
+        fn on_sqlite() {
+            mesh_integration::run(mesh_integration::Engine::Sqlite, $company, $scenario);
+        }
+
+        #[test]
+        fn on_postgres() {
+            mesh_integration::run(mesh_integration::Engine::Postgres, $company, $scenario);
+        }
+    };
+}
+
+mod a_client_is_up_in_no_time;
+mod a_forced_reauth_with_a_single_use_key_succeeds;
+mod a_name_resolves_and_an_address_tells_whose_it_is;
+mod a_node_that_logged_out_comes_back;
+mod a_refused_key_tells_the_user_why;
+mod a_restart_of_the_server_is_hardly_noticed;
+mod a_restarted_client_is_the_same_node;
+mod a_strict_client_needs_one_map_stream;
+mod a_tagged_key_makes_a_tagged_node;
+mod an_ephemeral_node_is_gone_after_logout;
+mod an_interactive_login_ends_at_the_command_line;
+mod clients_upload_no_logs;
+mod lite_updates_are_answered_at_once;
+mod nodes_that_join_see_each_other;
+mod others_hear_of_a_third_node_as_deltas;
+mod ten_megabytes_cross_directly;
+mod ten_megabytes_cross_the_relay;
+mod thirty_nodes_that_join_at_once_see_each_other;

@@ -1,0 +1,42 @@
+//! Two clients that may send nothing directly exchange 10 MB through the embedded relay: with its own certificate, which
+//! they pin, and with the server's, which also the oldest client can check.
+
+use anyhow::{Result, ensure};
+use mesh_integration::{Client, Kind, Lab, Node, Server, Setup};
+
+const BYTES: usize = 10_000_000;
+
+mod with_a_pinned_certificate {
+    use super::{Client, Lab, Result, Setup, transfer_relayed};
+
+    scenario!(transfer);
+
+    async fn transfer(lab: &Lab) -> Result<()> {
+        transfer_relayed(lab, Setup::default(), Client::Tsnet).await
+    }
+}
+
+mod with_the_server_s_certificate {
+    use super::{Client, Lab, Result, Setup, transfer_relayed};
+
+    scenario!(transfer);
+
+    async fn transfer(lab: &Lab) -> Result<()> {
+        transfer_relayed(lab, Setup { tls: true, ..Setup::default() }, Client::TsnetOld).await
+    }
+}
+
+async fn transfer_relayed(lab: &Lab, setup: Setup, other: Client) -> Result<()> {
+    let server = Server::start(lab, setup).await?;
+    server.create_user("alice").await?;
+    let key = server.preauth_key("alice", &["--reusable"]).await?;
+    let kind = |client| Kind { client, relay_only: true, ..Kind::default() };
+    let alpha = Node::join(&server, "alpha", kind(Client::Tsnet), &key).await?;
+    let beta = Node::join(&server, "beta", kind(other), &key).await?;
+    beta.echo(7).await?;
+    let peer = alpha.reaches("beta").await?;
+    beta.reaches("alpha").await?;
+    let transfer = alpha.transfer_to(&peer, 7, BYTES).await?;
+    ensure!(transfer.cur_addr.is_empty(), "it went directly to {}", transfer.cur_addr);
+    Ok(())
+}
