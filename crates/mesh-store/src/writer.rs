@@ -85,25 +85,23 @@ impl<P: Persist> Writer<P> {
         }
     }
 
-    fn context(&self) -> Context {
-        // Without randomness addresses are allocated from the clock: predictable, but still never twice.
-        let now = self.clock.now();
-        let entropy = getrandom::u64().unwrap_or_else(|_| now.as_millisecond().unsigned_abs());
-        Context { now, entropy }
-    }
-
     async fn commit_all(&mut self, requests: Vec<Request>) {
-        let mut draft = self.state.draft();
+        let now = self.clock.now();
+        let mut draft = self.draft(now);
         let answers: Vec<Answer> =
-            requests.iter().map(|request| self.apply(&mut draft, request)).collect();
-        match self.commit(draft).await {
-            Ok(()) => reply_all(requests, answers),
+            requests.iter().map(|request| apply(&mut draft, request, now)).collect();
+        match self.commit(draft, now).await {
+            Ok(()) => {
+                for (request, answer) in requests.into_iter().zip(answers) {
+                    reply(request, answer);
+                }
+            }
             Err(PersistError::Unavailable(error)) => {
                 tracing::error!(error = error_chain(&*error), "the database did not take a batch");
                 let unavailable = SubmitError::Unavailable(error.to_string());
-                let answers =
-                    answers.into_iter().map(|answer| answer.and(Err(unavailable.clone())));
-                reply_all(requests, answers.collect());
+                for (request, answer) in requests.into_iter().zip(answers) {
+                    reply(request, answer.and(Err(unavailable.clone())));
+                }
             }
             Err(conflict @ PersistError::Conflict { .. }) => {
                 tracing::warn!(%conflict, "a batch is repeated command by command");
@@ -116,9 +114,10 @@ impl<P: Persist> Writer<P> {
     }
 
     async fn commit_one(&mut self, request: Request) {
-        let mut draft = self.state.draft();
-        let answer = self.apply(&mut draft, &request);
-        let answer = match self.commit(draft).await {
+        let now = self.clock.now();
+        let mut draft = self.draft(now);
+        let answer = apply(&mut draft, &request, now);
+        let answer = match self.commit(draft, now).await {
             Ok(()) => answer,
             Err(PersistError::Conflict { what }) => {
                 tracing::error!(what, "the database refused a command");
@@ -128,16 +127,26 @@ impl<P: Persist> Writer<P> {
                 answer.and(Err(SubmitError::Unavailable(error.to_string())))
             }
         };
-        reply_all(vec![request], vec![answer]);
+        reply(request, answer);
     }
 
-    fn apply(&self, draft: &mut Draft, request: &Request) -> Answer {
-        Ok(draft.apply(&request.command, &self.context())?)
+    /// A draft in which everything has been done that has fallen due by `now`: no snapshot shows a key as
+    /// expired that no change set tells of.
+    fn draft(&self, now: Timestamp) -> Draft {
+        let mut draft = self.state.draft();
+        if self.is_sweep_due(now) {
+            let swept = draft.apply(&Command::Sweep, &context(now));
+            debug_assert!(swept.is_ok(), "a sweep is never refused");
+        }
+        draft
     }
 
-    /// Makes a draft durable and publishes it; on an error it is dropped.
-    async fn commit(&mut self, draft: Draft) -> Result<(), PersistError> {
-        let now = self.clock.now();
+    fn is_sweep_due(&self, now: Timestamp) -> bool {
+        self.state.next_deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Makes a draft durable and publishes it as the state at `now`; on an error it is dropped.
+    async fn commit(&mut self, draft: Draft, now: Timestamp) -> Result<(), PersistError> {
         if let Some(batch) = draft.batch(now) {
             self.persist.commit(&batch).await?;
         }
@@ -148,20 +157,15 @@ impl<P: Persist> Writer<P> {
     }
 
     async fn sweep(&mut self) {
-        let context = self.context();
-        if self.state.next_deadline().is_none_or(|deadline| deadline > context.now) {
-            self.schedule_sweep(Duration::ZERO);
-            return;
-        }
-        let mut draft = self.state.draft();
-        let swept = draft.apply(&Command::Sweep, &context);
-        debug_assert!(swept.is_ok(), "a sweep is never refused");
-        if let Err(error) = self.commit(draft).await {
+        let now = self.clock.now();
+        let mut retry = Duration::ZERO;
+        if self.is_sweep_due(now)
+            && let Err(error) = self.commit(self.draft(now), now).await
+        {
             tracing::error!(error = error_chain(&error), "chores are put off");
-            self.schedule_sweep(SWEEP_RETRY);
-        } else {
-            self.schedule_sweep(Duration::ZERO);
+            retry = SWEEP_RETRY;
         }
+        self.schedule_sweep(retry);
     }
 
     fn schedule_sweep(&mut self, at_least: Duration) {
@@ -175,12 +179,21 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
     at.duration_since(now).try_into().unwrap_or(Duration::ZERO)
 }
 
-fn reply_all(requests: Vec<Request>, answers: Vec<Answer>) {
-    for (request, answer) in requests.into_iter().zip(answers) {
-        if let Some(reply) = request.reply {
-            // Whoever asked may have gone; what was decided holds all the same.
-            let _ = reply.send(answer);
-        }
+/// What one command is carried out in.
+fn context(now: Timestamp) -> Context {
+    // Without randomness addresses are allocated from the clock: predictable, but still never twice.
+    let entropy = getrandom::u64().unwrap_or_else(|_| now.as_millisecond().unsigned_abs());
+    Context { now, entropy }
+}
+
+fn apply(draft: &mut Draft, request: &Request, now: Timestamp) -> Answer {
+    Ok(draft.apply(&request.command, &context(now))?)
+}
+
+fn reply(request: Request, answer: Answer) {
+    if let Some(reply) = request.reply {
+        // Whoever asked may have gone; what was decided holds all the same.
+        let _ = reply.send(answer);
     }
 }
 
