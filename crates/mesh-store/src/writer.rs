@@ -98,9 +98,9 @@ impl<P: Persist> Writer<P> {
             }
             Err(PersistError::Unavailable(error)) => {
                 tracing::error!(error = error_chain(&*error), "the database did not take a batch");
-                let unavailable = SubmitError::Unavailable(error.to_string());
-                for (request, answer) in requests.into_iter().zip(answers) {
-                    reply(request, answer.and(Err(unavailable.clone())));
+                // Refusals too: what one of them rests on may have been in the same batch.
+                for request in requests {
+                    reply(request, Err(SubmitError::Unavailable(error.to_string())));
                 }
             }
             Err(conflict @ PersistError::Conflict { .. }) => {
@@ -124,7 +124,7 @@ impl<P: Persist> Writer<P> {
                 answer.and(Err(Refusal::Conflict.into()))
             }
             Err(PersistError::Unavailable(error)) => {
-                answer.and(Err(SubmitError::Unavailable(error.to_string())))
+                Err(SubmitError::Unavailable(error.to_string()))
             }
         };
         reply(request, answer);
