@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 /// How many epochs the log holds. A reader that falls further behind starts again from a whole snapshot;
 /// at one batch per millisecond that takes four seconds.
-const EPOCHS_MAX: usize = 4096;
+pub const EPOCHS_MAX: usize = 4096;
 
 /// What lies between a reader's cursor and the newest epoch.
 #[derive(Debug, Clone)]

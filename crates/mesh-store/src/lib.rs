@@ -10,10 +10,7 @@ mod handle;
 mod persist;
 mod writer;
 
-pub use epochs::Span;
+pub use epochs::{EPOCHS_MAX, Span};
 pub use handle::{Handle, SubmitError};
 pub use persist::{Persist, PersistError};
 pub use writer::{BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Writer};
-
-#[cfg(test)]
-mod tests;

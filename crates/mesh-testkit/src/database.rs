@@ -118,11 +118,15 @@ fn all_distinct<T: Ord>(
     Ok(())
 }
 
+/// Picks the writes that are refused.
+type Guard = fn(&Write) -> bool;
+
 /// A database that is gone with the process, and that can be told to fail.
 #[derive(Debug, Default)]
 pub struct MemoryDatabase {
     rows: Mutex<Rows>,
     is_down: AtomicBool,
+    guard: Mutex<Option<Guard>>,
     commits: Mutex<Vec<usize>>,
 }
 
@@ -135,6 +139,11 @@ impl MemoryDatabase {
     /// Makes it unreachable, or reachable again.
     pub fn set_down(&self, is_down: bool) {
         self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    /// Refuses batches that hold a write that `is_refused`.
+    pub fn refuse(&self, is_refused: fn(&Write) -> bool) {
+        *self.guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(is_refused);
     }
 
     /// How many rows each committed batch wrote.
@@ -158,6 +167,10 @@ impl Persist for MemoryDatabase {
 
     async fn commit(&self, batch: &Batch) -> Result<(), PersistError> {
         self.check()?;
+        let guard = *self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_some_and(|is_refused| batch.writes.iter().any(is_refused)) {
+            return Err(PersistError::Conflict { what: "the test's guard".to_owned() });
+        }
         self.rows()
             .commit(batch)
             .map_err(|RowsError(what)| PersistError::Conflict { what: what.to_owned() })?;

@@ -1,0 +1,98 @@
+//! What happens when the database is down, or says no.
+
+use mesh_state::{Command, Refusal, Write};
+use mesh_store::SubmitError;
+use mesh_testkit::new_user;
+
+use crate::{Store, register, update};
+
+fn create(name: &str) -> Command {
+    Command::CreateUser(new_user(name))
+}
+
+#[tokio::test]
+async fn nothing_has_happened_while_the_database_is_down() {
+    let store = Store::start().await;
+    let before = store.handle.snapshot();
+    let rows = store.database.rows().clone();
+    store.database.set_down(true);
+    for answer in store.submit_at_once((1..=20).map(register)).await {
+        assert!(matches!(answer, Err(SubmitError::Unavailable(_))), "{answer:?}");
+    }
+    let after = store.handle.snapshot();
+    assert_eq!((after.epoch, after.revision), (before.epoch, before.revision));
+    assert_eq!(after.tailnet.node_count(), 0);
+    assert!(*store.database.rows() == rows);
+}
+
+#[tokio::test]
+async fn the_store_goes_on_once_the_database_is_back() {
+    let store = Store::start().await;
+    store.database.set_down(true);
+    assert!(store.handle.submit(register(1)).await.is_err());
+    store.database.set_down(false);
+    let node = store.join(1).await;
+    assert_eq!(node.id.0, 1, "the id of the lost draft is free");
+}
+
+#[tokio::test]
+async fn a_refusal_that_rests_on_what_was_lost_is_none() {
+    let store = Store::start().await;
+    store.database.set_down(true);
+    for answer in store.submit_at_once([create("bob"), create("bob")]).await {
+        assert!(matches!(answer, Err(SubmitError::Unavailable(_))), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn soft_commands_are_lost_with_a_batch_that_the_database_did_not_take() {
+    let store = Store::start().await;
+    let node = store.join(1).await;
+    store.database.set_down(true);
+    store.handle.submit_soft(update(&node, 1)).await;
+    assert!(store.handle.submit(create("bob")).await.is_err());
+    store.database.set_down(false);
+    store.must(create("bob")).await;
+    assert_eq!(store.node(node.id).expect("the node is there").endpoints, []);
+}
+
+#[tokio::test]
+async fn what_stays_in_memory_needs_no_database() {
+    let store = Store::start().await;
+    let node = store.join(1).await;
+    store.must(update(&node, 1)).await;
+    store.database.set_down(true);
+    store.must(update(&node, 1)).await;
+}
+
+fn makes_mallory(write: &Write) -> bool {
+    matches!(write, Write::PutUser(user) if user.name == "mallory")
+}
+
+#[tokio::test]
+async fn only_the_command_that_the_database_refuses_fails() {
+    let store = Store::start().await;
+    store.database.refuse(makes_mallory);
+    let (commits, epoch) = (store.commits(), store.handle.snapshot().epoch);
+    let answers = store.submit_at_once(["bob", "mallory", "carol"].map(create)).await;
+    assert_eq!(answers[1], Err(SubmitError::Refused(Refusal::Conflict)));
+    assert!(answers[0].is_ok() && answers[2].is_ok());
+    assert_eq!(store.commits() - commits, 2);
+    let snapshot = store.handle.snapshot();
+    assert_eq!(snapshot.epoch - epoch, 2);
+    assert!(snapshot.tailnet.user_by_name("carol").is_some());
+    assert!(snapshot.tailnet.user_by_name("mallory").is_none());
+    assert_eq!(store.database.rows().load().tailnet.users().count(), 3);
+}
+
+#[tokio::test]
+async fn a_refusal_that_rests_on_a_conflict_is_decided_again() {
+    let store = Store::start().await;
+    store.database.refuse(makes_mallory);
+    let renamed = Command::RenameUser { user: mesh_model::UserId(1), name: "mallory".to_owned() };
+    let answers = store.submit_at_once([renamed, create("alice"), create("bob")]).await;
+    let taken = SubmitError::Refused(Refusal::NameTaken("alice".to_owned()));
+    assert_eq!(answers[0], Err(SubmitError::Refused(Refusal::Conflict)));
+    assert_eq!(answers[1], Err(taken), "the draft in which the name was free has been dropped");
+    assert!(answers[2].is_ok());
+}
