@@ -77,6 +77,11 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the change ended in an unexpected outcome")
     }
 
+    /// 500: the server cannot do its work.
+    pub(super) fn unhealthy() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the database does not answer")
+    }
+
     fn unavailable(detail: impl Into<String>) -> Self {
         let retry_after = Some(RETRY_SOON);
         Self { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }

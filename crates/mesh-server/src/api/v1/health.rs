@@ -2,10 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::api::AppState;
+use crate::api::{AppState, Problem};
 
 /// How the server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,10 +14,11 @@ pub struct Health {
     pub database_connectivity: bool,
 }
 
-/// `GET /health`: 200, or 500 while the database does not answer.
-pub(super) async fn show(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
-    let database_connectivity = state.database.ping().await;
-    let status =
-        if database_connectivity { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-    (status, Json(Health { database_connectivity }))
+/// `GET /health`: an error while the database does not answer.
+pub(super) async fn show(State(state): State<AppState>) -> Result<Json<Health>, Problem> {
+    if state.database.ping().await {
+        Ok(Json(Health { database_connectivity: true }))
+    } else {
+        Err(Problem::unhealthy())
+    }
 }
