@@ -12,7 +12,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub(crate) fn start(settings: &Log) {
     let level = level(settings.level);
     // Libraries log each of their steps below INFO.
-    let levels = Targets::new().with_target("mesh", level).with_default(level.min(LevelFilter::INFO));
+    let levels =
+        Targets::new().with_target("mesh", level).with_default(level.min(LevelFilter::INFO));
     let output = fmt::layer().with_writer(std::io::stderr);
     let started = match settings.format {
         LogFormat::Text => {

@@ -1,0 +1,13 @@
+use crate::fake::{Run, program};
+
+#[test]
+fn the_program_says_what_it_can_do() {
+    let run = Run::from(program("--help").output().unwrap());
+    insta::assert_snapshot!(run.printed());
+}
+
+#[test]
+fn a_verb_says_how_it_is_used() {
+    let run = Run::from(program("nodes expire --help").output().unwrap());
+    insta::assert_snapshot!(run.printed());
+}
