@@ -24,10 +24,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// Pause between attempts to find out what became of a COMMIT.
-const SETTLE_PAUSE: Duration = Duration::from_millis(250);
+const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A statement that says whether a connection is of any use.
-const PING: &str = "SELECT 1";
+const PING: &str = "SELECT 1 FROM tailnet LIMIT 1";
 
 /// A database of one engine: a connection for the writer and one that answers pings. A connection in use is
 /// taken out and put back when it is known to be in order, so that one whose user has failed or gone away is
@@ -85,26 +85,27 @@ impl<E: Engine> Store<E> {
         let mut kept = self.writer.lock().await;
         let begin = self.start(kept.take(), E::BEGIN_WRITE);
         let mut connection = in_time(ANSWER_MAX, begin).await?;
-        let written = in_time(ANSWER_MAX, transaction.write::<E>(&mut connection)).await;
-        let committed = match written {
-            Ok(()) => in_time(ANSWER_MAX, transaction.commit::<E>(&mut connection)).await,
-            Err(refused @ Failure::Refused(_)) => Err(refused),
-            Err(failed) => return Err(failed.into()),
-        };
-        match committed {
-            Ok(()) => *kept = Some(connection),
+        match in_time(ANSWER_MAX, transaction.write::<E>(&mut connection)).await {
+            Ok(()) => {}
             Err(refused @ Failure::Refused(_)) => {
                 if E::run(&mut connection, "ROLLBACK").await.is_ok() {
                     *kept = Some(connection);
                 }
                 return Err(refused.into());
             }
+            Err(failed) => return Err(failed.into()),
+        }
+        match in_time(ANSWER_MAX, transaction.commit::<E>(&mut connection)).await {
+            Ok(()) => {
+                *kept = Some(connection);
+                Ok(())
+            }
+            Err(refused @ Failure::Refused(_)) => Err(refused.into()),
             Err(unknown) => {
                 drop(connection);
-                self.settle(&transaction, unknown).await?;
+                Ok(self.settle(&transaction, unknown).await?)
             }
         }
-        Ok(())
     }
 
     /// Carries out `first` on the connection that was kept, or on another if that is of no use any more.

@@ -3,18 +3,17 @@
 use std::time::Duration;
 
 use mesh_db::Database;
-use mesh_keys::{DiscoPublic, MachinePublic, NetworkLockPublic, NodePublic};
 use mesh_model::{
-    ApiKeyId, AuthId, Hostinfo, NodeId, PreauthKeyId, SecretHash, SessionId, Tag, TailnetId, UserId,
+    ApiKeyId, AuthId, Hostinfo, NodeId, PreauthKeyId, SessionId, Tag, TailnetId, Timestamp, UserId,
 };
 use mesh_state::{
-    Command, Context, NewPreauthKey, NewSecret, NewUser, NodeUpdate, Outcome, Registration,
-    Settings, State,
+    Command, Context, NewPreauthKey, NodeUpdate, Outcome, Registration, Settings, State,
 };
 use mesh_store::{Persist as _, PersistError};
+use mesh_testkit::{auth_id, disco_key, new_preauth_key, new_user, node_key, registration};
 
 use crate::on_both_engines;
-use crate::scratch::{Scratch, at, contents, key_bytes};
+use crate::scratch::{Scratch, at, contents};
 
 on_both_engines!(memory_and_disk_agree_after_random_commands);
 
@@ -136,7 +135,7 @@ impl Story {
                 routes: vec!["10.0.0.0/8".parse().unwrap(), "::/0".parse().unwrap()],
             },
             14 => Command::DeleteNode { node: self.node() },
-            15 => Command::CreateUser(NewUser { name: self.label(), ..NewUser::default() }),
+            15 => Command::CreateUser(new_user(&self.label())),
             16 => Command::RenameUser { user: self.user(), name: self.label() },
             17 if self.random.below(4) == 0 => Command::DeleteUser { user: self.user() },
             17..=19 => Command::CreatePreauthKey(self.new_preauth_key()),
@@ -147,8 +146,8 @@ impl Story {
             21 => self.api_key_command(),
             22 => Command::Connect {
                 node: self.node(),
-                node_key: NodePublic::from_bytes(key_bytes(self.small())),
-                disco_key: DiscoPublic::from_bytes(key_bytes(self.small())),
+                node_key: node_key(self.small().into()),
+                disco_key: disco_key(self.small().into()),
             },
             23 => {
                 Command::Disconnect { node: self.node(), session: SessionId(self.random.below(50)) }
@@ -160,29 +159,27 @@ impl Story {
 
     fn registration(&mut self) -> Registration {
         let known = self.preauth_key();
-        let fresh: Vec<u8> = (0..20).map(|_| self.random.next().to_le_bytes()[0]).collect();
         Registration {
-            machine_key: MachinePublic::from_bytes(key_bytes(self.small())),
-            node_key: NodePublic::from_bytes(key_bytes(self.small())),
-            old_node_key: self.maybe(2).then(|| NodePublic::from_bytes(key_bytes(self.small()))),
-            network_lock_key: NetworkLockPublic::default(),
+            old_node_key: self.maybe(2).then(|| node_key(self.small().into())),
             preauth_key: self.maybe(2).then_some(known),
             expiry: if self.maybe(8) { self.later() } else { None },
-            followup: None,
-            subnet: None,
-            fresh_auth_id: AuthId::from_random(fresh.try_into().unwrap()),
+            fresh_auth_id: auth_id(self.random.next()),
             ephemeral: self.maybe(4),
-            hostinfo: Hostinfo { hostname: self.label(), ..Hostinfo::default() },
-            capability_version: 100,
+            hostinfo: self.hostinfo(),
+            ..registration(self.small().into(), self.small().into())
         }
     }
 
+    fn hostinfo(&mut self) -> Hostinfo {
+        Hostinfo { hostname: self.label(), ..Hostinfo::default() }
+    }
+
     fn node_update(&mut self) -> NodeUpdate {
-        let hostinfo = Hostinfo { hostname: self.label(), ..Hostinfo::default() };
+        let hostinfo = self.hostinfo();
         NodeUpdate {
             node: self.node(),
-            node_key: NodePublic::from_bytes(key_bytes(self.small())),
-            disco_key: DiscoPublic::from_bytes(key_bytes(self.small())),
+            node_key: node_key(self.small().into()),
+            disco_key: disco_key(self.small().into()),
             hostinfo: self.maybe(2).then_some(hostinfo),
             endpoints: vec![([10, 0, 0, 1], 41641).into()],
             home_derp: self.maybe(2).then(|| self.small()),
@@ -192,28 +189,29 @@ impl Story {
 
     fn new_preauth_key(&mut self) -> NewPreauthKey {
         NewPreauthKey {
-            secret: self.secret(),
-            user: self.maybe(4).then(|| self.user()).or(Some(UserId(1))),
             tags: if self.maybe(4) { vec![self.tag()] } else { Vec::new() },
             reusable: self.maybe(2),
             ephemeral: self.maybe(4),
             expires_at: self.later(),
+            ..new_preauth_key(&self.public_id(), self.user())
         }
     }
 
     fn api_key_command(&mut self) -> Command {
         let key = ApiKeyId(self.random.below(5));
         match self.random.below(4) {
-            0 => Command::CreateApiKey { secret: self.secret(), expires_at: self.later() },
+            0 => Command::CreateApiKey {
+                secret: new_preauth_key(&self.public_id(), UserId(1)).secret,
+                expires_at: self.later(),
+            },
             1 => Command::ExpireApiKey { key },
             2 => Command::DeleteApiKey { key },
             _ => Command::TouchApiKey { key },
         }
     }
 
-    fn secret(&mut self) -> NewSecret {
-        let public_id = format!("{:016x}", self.random.next());
-        NewSecret { public_id, hash: SecretHash("$argon2id$".to_owned()) }
+    fn public_id(&mut self) -> String {
+        format!("{:016x}", self.random.next())
     }
 
     fn login(&mut self) -> Option<AuthId> {
@@ -226,7 +224,7 @@ impl Story {
         self.random.below(times) == 0
     }
 
-    fn later(&mut self) -> Option<mesh_model::Timestamp> {
+    fn later(&mut self) -> Option<Timestamp> {
         let milliseconds = i64::try_from(self.random.below(3_600_000)).unwrap();
         self.maybe(2).then(|| at(self.milliseconds + milliseconds))
     }

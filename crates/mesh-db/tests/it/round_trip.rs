@@ -13,8 +13,8 @@ use mesh_store::Persist as _;
 
 use crate::on_both_engines;
 use crate::scratch::{
-    Contents, Scratch, TAILNET, api_key, at, batch, commit, contents, key_bytes, load, node,
-    preauth_key, put_api_key, put_node, put_preauth_key, put_user, tombstone, user,
+    Contents, Scratch, TAILNET, api_key, at, batch, commit, contents, load, node, preauth_key,
+    put_api_key, put_node, put_preauth_key, put_user, tombstone, user,
 };
 
 on_both_engines!(
@@ -272,9 +272,4 @@ fn crowded_hostinfo() -> Hostinfo {
 
 fn tags() -> Vec<Tag> {
     vec!["tag:b".parse().unwrap(), "tag:a".parse().unwrap()]
-}
-
-#[test]
-fn key_bytes_are_different() {
-    assert_ne!(key_bytes(1), key_bytes(2));
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mesh_db::{Database, Options, PostgresOptions};
-use mesh_keys::{DiscoPublic, MachinePublic, NetworkLockPublic, NodePublic};
+use mesh_keys::{DiscoPublic, NetworkLockPublic};
 use mesh_model::{
     ApiKey, ApiKeyId, Hostinfo, Node, NodeId, Owner, PreauthKey, PreauthKeyId, RegisterMethod,
     SecretHash, Tailnet, TailnetId, Timestamp, Tombstone, User, UserId,
 };
 use mesh_state::{Batch, Counters, Loaded, Write};
 use mesh_store::{Persist as _, PersistError};
+use mesh_testkit::{machine_key, node_key};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
@@ -206,13 +207,6 @@ pub(crate) fn at(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap()
 }
 
-/// Key bytes that no other number gives.
-pub(crate) fn key_bytes(number: u32) -> [u8; 32] {
-    let mut bytes = [0xa5; 32];
-    bytes[..4].copy_from_slice(&number.to_be_bytes());
-    bytes
-}
-
 pub(crate) fn user(id: u64) -> User {
     User {
         id: UserId(id),
@@ -230,8 +224,8 @@ pub(crate) fn user(id: u64) -> User {
 pub(crate) fn node(id: u32) -> Node {
     Node {
         id: NodeId(id),
-        machine_key: MachinePublic::from_bytes(key_bytes(id)),
-        node_key: NodePublic::from_bytes(key_bytes(id)),
+        machine_key: machine_key(id.into()),
+        node_key: node_key(id.into()),
         previous_node_key: None,
         disco_key: DiscoPublic::default(),
         network_lock_key: NetworkLockPublic::default(),
@@ -283,10 +277,10 @@ pub(crate) fn api_key(id: u64) -> ApiKey {
     }
 }
 
-pub(crate) fn tombstone(number: u32) -> Tombstone {
+pub(crate) fn tombstone(number: u64) -> Tombstone {
     Tombstone {
-        machine_key: MachinePublic::from_bytes(key_bytes(number)),
-        node_key: NodePublic::from_bytes(key_bytes(number)),
+        machine_key: machine_key(number),
+        node_key: node_key(number),
         home_derp: None,
         deleted_at: at(0),
     }
