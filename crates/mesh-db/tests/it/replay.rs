@@ -47,6 +47,7 @@ struct Story {
     logins: Vec<AuthId>,
     refused: u32,
     done: u32,
+    most_nodes: usize,
 }
 
 impl Story {
@@ -60,7 +61,16 @@ impl Story {
         let loaded = database.load(tailnet).await.unwrap();
         let state = State::new(tailnet, loaded, settings, at(0));
         let random = Random(seed);
-        Self { random, tailnet, milliseconds: 0, state, logins: Vec::new(), refused: 0, done: 0 }
+        Self {
+            random,
+            tailnet,
+            milliseconds: 0,
+            state,
+            logins: Vec::new(),
+            refused: 0,
+            done: 0,
+            most_nodes: 0,
+        }
     }
 
     /// Carries out some commands in one batch; if the database refuses it, one by one, as the store does.
@@ -94,6 +104,8 @@ impl Story {
             }
         }
         self.state = draft.finish().0;
+        let snapshot = self.state.snapshot(context.now);
+        self.most_nodes = self.most_nodes.max(snapshot.tailnet.node_count());
         true
     }
 
@@ -112,7 +124,7 @@ impl Story {
         let contents = contents(&snapshot.tailnet);
         assert!(self.done > 300, "{} done, {} refused", self.done, self.refused);
         assert!(snapshot.revision > 100, "revision {}", snapshot.revision);
-        assert!(contents.nodes.len() > 1, "{contents:?}");
+        assert!(self.most_nodes > 3, "at most {} nodes", self.most_nodes);
         assert!(contents.tombstones.len() > 1, "{contents:?}");
     }
 
@@ -215,8 +227,8 @@ impl Story {
     }
 
     fn login(&mut self) -> Option<AuthId> {
-        let index = usize::try_from(self.random.below(self.logins.len().max(1) as u64)).unwrap();
-        (!self.logins.is_empty()).then(|| self.logins.swap_remove(index))
+        let logins = self.logins.clone();
+        self.pick(logins.into_iter())
     }
 
     /// One time in `times`.
@@ -242,22 +254,25 @@ impl Story {
     }
 
     fn user(&mut self) -> UserId {
-        UserId(1 + self.random.below(4))
+        let snapshot = self.state.snapshot(at(0));
+        self.pick(snapshot.tailnet.users().map(|user| user.id)).unwrap_or(UserId(0))
     }
 
-    /// A node that there is, mostly.
     fn node(&mut self) -> NodeId {
         let snapshot = self.state.snapshot(at(0));
-        let count = snapshot.tailnet.node_count() as u64;
-        let index = usize::try_from(self.random.below(count + 1)).unwrap();
-        snapshot.tailnet.nodes().nth(index).map_or(NodeId(0), |node| node.id)
+        self.pick(snapshot.tailnet.nodes().map(|node| node.id)).unwrap_or(NodeId(0))
     }
 
     fn preauth_key(&mut self) -> PreauthKeyId {
         let snapshot = self.state.snapshot(at(0));
-        let ids: Vec<_> = snapshot.tailnet.preauth_keys().map(|key| key.id).collect();
+        self.pick(snapshot.tailnet.preauth_keys().map(|key| key.id)).unwrap_or(PreauthKeyId(0))
+    }
+
+    /// One of those that there are, or sometimes none.
+    fn pick<T>(&mut self, ids: impl Iterator<Item = T>) -> Option<T> {
+        let mut ids: Vec<_> = ids.collect();
         let index = usize::try_from(self.random.below(ids.len() as u64 + 1)).unwrap();
-        ids.get(index).copied().unwrap_or(PreauthKeyId(0))
+        (index < ids.len()).then(|| ids.swap_remove(index))
     }
 }
 
