@@ -1,10 +1,14 @@
 //! `POST /machine/map`: a node opens its map stream, or tells what changed about it.
 
+use std::convert::Infallible;
+use std::future::ready;
+
 use axum::Extension;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt as _, stream};
 use mesh_model::Node;
 use mesh_netmap::deleted_node;
 use mesh_state::{Command, Outcome};
@@ -12,6 +16,7 @@ use mesh_store::SubmitError;
 use mesh_streamer::{Compression, MapStream};
 use mesh_wire::{CapabilityVersion, MapRequest};
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 use super::Channel;
 use super::channel::{BodyError, read_json};
@@ -66,7 +71,8 @@ pub(crate) async fn map(
         Err(IdentityError::Deleted(tombstone)) if request.stream => {
             let context = app.contexts.borrow().clone();
             let message = deleted_node(&tombstone, app.clock.now(), &context);
-            return Ok(map_response(app.streamer.encode(&message, compression).into()));
+            let frame = app.streamer.encode(&message, compression);
+            return Ok(map_response(held(frame, &app.stop)));
         }
         Err(error) => return Err(error.into()),
     };
@@ -117,6 +123,13 @@ async fn open(
         "map stream opened"
     );
     Ok(stream)
+}
+
+/// A frame and then silence until the server stops: at the end of a stream the client would ask again at once,
+/// dozens of times a second, whatever it was told. Without keep-alives it hangs up by itself after two minutes.
+fn held(frame: Bytes, stop: &CancellationToken) -> Body {
+    let frame = stream::once(ready(Ok::<_, Infallible>(frame)));
+    Body::from_stream(frame.chain(stream::pending()).take_until(stop.clone().cancelled_owned()))
 }
 
 /// Proxies must not hold frames back.
