@@ -101,17 +101,19 @@ fn fresh_auth_id() -> Result<AuthId, RegisterError> {
     Ok(AuthId::from_random(bytes))
 }
 
-/// Verifies the key that a request presents, unless the node is registered already: a client sends its key
-/// again with every start, long after the key was used up or deleted.
+/// Verifies the key that a request presents, unless the node is registered already or leaves: a client sends
+/// its key again with every start and at logout, long after the key was used up or deleted.
 async fn verify(
     app: &App,
     channel: &Channel,
     request: &RegisterRequest,
 ) -> Result<Option<PreauthKeyId>, RegisterError> {
     let presented = request.auth.as_ref().map_or("", |auth| auth.auth_key.0.as_str());
-    let snapshot = app.store.snapshot();
+    let (snapshot, now) = (app.store.snapshot(), app.clock.now());
+    let leaves = request.expiry.is_some_and(|expiry| expiry <= now);
     if presented.is_empty()
-        || snapshot.is_registered(channel.machine_key, request.node_key, app.clock.now())
+        || leaves
+        || snapshot.is_registered(channel.machine_key, request.node_key, now)
     {
         return Ok(None);
     }
