@@ -1,3 +1,11 @@
 //! The server as those see it who talk to it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod alarms;
 mod api;
+mod channel;
+mod http;
+mod machine;
+mod public;
+mod server;

@@ -1,8 +1,11 @@
 //! `GET /ts2021`: the channel over a WebSocket, as clients in a browser open it.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use futures_util::{SinkExt as _, StreamExt as _};
 use mesh_noise::{RESPONSE_BYTES, Transport};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -10,7 +13,8 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use tokio_tungstenite::{WebSocketStream, tungstenite};
 
 use crate::channel::{HELLO, SETTINGS, initiator};
-use crate::server::{TestServer, within};
+use crate::http;
+use crate::server::{Setup, TestServer, within};
 
 /// Where the type of an HTTP/2 frame is.
 const FRAME_TYPE: usize = 3;
@@ -24,8 +28,7 @@ async fn open(
     let mut request = url.into_client_request()?;
     let protocol = HeaderValue::from_static("tailscale-control-protocol");
     request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
-    let (socket, answer) =
-        tokio_tungstenite::client_async(request, server.connect().await).await?;
+    let (socket, answer) = tokio_tungstenite::client_async(request, server.connect().await).await?;
     assert_eq!(answer.headers()["Sec-WebSocket-Protocol"], "tailscale-control-protocol");
     Ok(socket)
 }
@@ -33,10 +36,9 @@ async fn open(
 /// The next bytes of the stream, in whatever pieces they come.
 async fn receive(socket: &mut WebSocketStream<TcpStream>, into: &mut BytesMut, bytes_min: usize) {
     while into.len() < bytes_min {
-        match within(socket.next()).await.unwrap().unwrap() {
-            Message::Binary(bytes) => into.extend_from_slice(&bytes),
-            other => panic!("{other:?} is no piece of the stream"),
-        }
+        let message = within(socket.next()).await.unwrap().unwrap();
+        let Message::Binary(bytes) = message else { panic!("{message:?} is no piece of it") };
+        into.extend_from_slice(&bytes);
     }
 }
 
@@ -76,4 +78,32 @@ async fn websocket_without_a_good_handshake_is_refused() {
             other => panic!("{handshake}: {other:?}"),
         }
     }
+}
+
+/// A message as clients send it: masked, here with zeros.
+fn message(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0x80 | opcode, 0x80 | length][..], &[0; 4], payload].concat()
+}
+
+#[tokio::test]
+async fn messages_that_make_no_sense_end_the_channel() {
+    let handshake_timeout = Duration::from_millis(500);
+    let server = TestServer::start_as(Setup { handshake_timeout, ..Setup::default() }).await;
+    let huge = [&[0x82, 0xff][..], &(1_u64 << 40).to_be_bytes()[..], &[0; 4]].concat();
+    for nonsense in [
+        message(2, b"no record"),
+        message(2, &[4, 0, 16]),
+        message(1, b"nobody reads text"),
+        message(1, &[0xff, 0xfe]),
+        message(7, b"no such kind"),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        huge,
+    ] {
+        let handshake = data_encoding::BASE64.encode(initiator(&server, 1).initiation());
+        let mut socket = open(&server, &handshake).await.unwrap();
+        socket.get_mut().write_all(&nonsense).await.unwrap();
+        http::rest(socket.get_mut()).await;
+    }
+    server.until(|server| server.channels() == 0).await;
 }
