@@ -5,6 +5,7 @@ use mesh_client::{ControlClient, MapStream, RequestError};
 use mesh_state::Command;
 use mesh_testkit::{at, disco_key, node_key};
 use mesh_wire::{CapabilityVersion, DerpRegionId, Hostinfo, MapRequest, MapResponse, NetInfo};
+use tokio::time::timeout;
 
 use crate::server::{TestServer, map_request, within};
 
