@@ -27,13 +27,10 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Tells what the database refuses from what it fails at.
+    /// Tells what the database refuses from what it fails at. Both engines name the constraint, or its columns.
     pub(crate) fn of<E: Engine>(error: sqlx::Error) -> Self {
         match error.as_database_error() {
-            Some(refusal) if E::is_refusal(refusal) => {
-                let constraint = refusal.constraint().map(|name| format!(" ({name})"));
-                Self::Refused(format!("{}{}", refusal.message(), constraint.unwrap_or_default()))
-            }
+            Some(refusal) if E::is_refusal(refusal) => Self::Refused(refusal.message().to_owned()),
             _ => Self::Failed(error),
         }
     }

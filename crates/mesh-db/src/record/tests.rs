@@ -1,4 +1,7 @@
-use mesh_model::Tag;
+use std::net::Ipv4Addr;
+
+use mesh_keys::NodePublic;
+use mesh_model::{Hostinfo, RegisterMethod, Tag};
 
 use super::*;
 
