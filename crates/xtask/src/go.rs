@@ -46,7 +46,7 @@ impl Go {
     /// When it does not build. The toolchain that is there is used; it fetches no other.
     pub(crate) fn build(&self, package: &str, binary: &Path) -> Result<()> {
         let mut command = at_root(&self.program);
-        command.args(["build", "-C", package, "-o"]).arg(binary).arg(".");
+        command.args(["build", "-C", package, "-buildvcs=false", "-o"]).arg(binary).arg(".");
         execute(command.env("GOTOOLCHAIN", "local"))
     }
 }
