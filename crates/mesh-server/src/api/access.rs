@@ -73,7 +73,7 @@ async fn verify(state: &AppState, source: Source, presented: &str) -> Result<Api
         return state
             .verifier
             .recall_api(presented, &snapshot)
-            .ok_or_else(|| Problem::too_many("too many failed attempts", wait));
+            .ok_or_else(|| Problem::too_many("too many wrong API keys: wait a minute", wait));
     }
     state.verifier.verify_api(presented, &snapshot).await.map_err(|error| {
         state.attempts.record(source.0, error);

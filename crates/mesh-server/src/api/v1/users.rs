@@ -11,6 +11,9 @@ use super::{Done, find_user};
 use crate::api::extract::{Body, GO_ZERO_TIME, Path, Query, optional_text, or_default};
 use crate::api::{AppState, Problem};
 
+/// Longest text about a user, in bytes: clients of every node that sees one of its nodes are told.
+const TEXT_BYTES_MAX: usize = 1024;
+
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -138,6 +141,16 @@ pub(super) async fn create(
     State(state): State<AppState>,
     Body(new): Body<Create>,
 ) -> Result<Json<UserAnswer>, Problem> {
+    for (name, text) in [
+        ("displayName", &new.display_name),
+        ("email", &new.email),
+        ("pictureUrl", &new.picture_url),
+    ] {
+        if text.len() > TEXT_BYTES_MAX {
+            let detail = format!("{name} is longer than {TEXT_BYTES_MAX} bytes");
+            return Err(Problem::invalid(format!("body.{name}"), detail));
+        }
+    }
     let command = Command::CreateUser(NewUser {
         name: new.name,
         display_name: new.display_name,

@@ -57,6 +57,8 @@ async fn refusals_say_what_is_wrong() {
     server.refused(Method::POST, "/user/1/rename/bob", "", 409).await;
     server.refused(Method::POST, "/user", r#"{"name":"1alice"}"#, 400).await;
     server.refused(Method::POST, "/user", "", 400).await;
+    let long = format!(r#"{{"name":"carol","email":"{}"}}"#, "x".repeat(1025));
+    server.refused(Method::POST, "/user", &long, 422).await;
     server.refused(Method::POST, "/user/9/rename/carol", "", 404).await;
     server.refused(Method::DELETE, "/user/carol", "", 404).await;
     server.with_node("laptop", "alice").await;
