@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use mesh_config::{Config, Secret};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -52,10 +52,9 @@ impl Client {
             .timeout(config.cli.timeout)
             .redirect(reqwest::redirect::Policy::none());
         let Some(address) = &config.cli.address else {
-            // No TLS on the socket, so the system's certificates are left alone.
-            let builder = builder.unix_socket(config.unix_socket.clone()).tls_certs_only([]);
+            let builder = builder.unix_socket(config.unix_socket.clone());
             return Ok(Self {
-                http: builder.build()?,
+                http: without_tls(builder).build()?,
                 url: "http://localhost/api/v1".parse()?,
                 api_key: None,
                 place: config.unix_socket.display().to_string(),
@@ -66,10 +65,16 @@ impl Client {
             "an API key is needed for a remote server: make one there with `meshcontrol apikeys \
              create` and give it here as MESHCONTROL_CLI_API_KEY",
         )?;
-        let place = address.url().origin();
+        let url = address.url();
+        let place = url.origin();
+        let builder = if url.is_https() {
+            builder.tls_danger_accept_invalid_certs(config.cli.insecure)
+        } else {
+            without_tls(builder)
+        };
         Ok(Self {
-            http: builder.tls_danger_accept_invalid_certs(config.cli.insecure).build()?,
-            url: format!("{}/api/v1", address.url().to_text().trim_end_matches('/')).parse()?,
+            http: builder.build().context("cannot read the system's certificates")?,
+            url: format!("{}/api/v1", url.to_text().trim_end_matches('/')).parse()?,
             api_key: Some(api_key),
             place,
             is_local: false,
@@ -161,10 +166,17 @@ impl Client {
                 "start it with `meshcontrol serve`, name its --data-dir or --config, or another \
                  server by MESHCONTROL_CLI_ADDRESS"
             }
-            (false, _) => "check MESHCONTROL_CLI_ADDRESS and that the server runs",
+            (false, _) => {
+                "check MESHCONTROL_CLI_ADDRESS, that the server runs and its certificate is valid"
+            }
         };
         Unreachable { place: self.place.clone(), why, advice }
     }
+}
+
+/// Leaves the system's certificates alone, which may not even be there.
+fn without_tls(builder: ClientBuilder) -> ClientBuilder {
+    builder.tls_certs_only([])
 }
 
 /// What the server says about a request that it did not carry out.
