@@ -154,6 +154,12 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
+    /// Kills the process, as a crash would end it.
+    pub async fn kill(&self) -> Result<()> {
+        let mut process = self.process.lock().await.take().context("the server is not running")?;
+        process.kill().await.context("the server cannot be killed")
+    }
+
     /// Where clients log in.
     pub fn url(&self) -> String {
         let scheme = if self.authority.is_some() { "https" } else { "http" };

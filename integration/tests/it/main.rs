@@ -35,6 +35,7 @@ mod a_tagged_key_makes_a_tagged_node;
 mod an_ephemeral_node_is_gone_after_logout;
 mod an_interactive_login_ends_at_the_command_line;
 mod clients_upload_no_logs;
+mod killed_in_the_middle_of_registrations;
 mod lite_updates_are_answered_at_once;
 mod nodes_that_join_see_each_other;
 mod others_hear_of_a_third_node_as_deltas;
