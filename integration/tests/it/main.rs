@@ -24,8 +24,10 @@ macro_rules! scenario {
 }
 
 mod a_client_is_up_in_no_time;
+mod a_deleted_node_is_told_to_log_in;
 mod a_forced_reauth_with_a_single_use_key_succeeds;
 mod a_name_resolves_and_an_address_tells_whose_it_is;
+mod a_node_keeps_its_home_relay_over_reauth_and_deletion;
 mod a_node_that_logged_out_comes_back;
 mod a_refused_key_tells_the_user_why;
 mod a_restart_of_the_server_is_hardly_noticed;
