@@ -17,8 +17,9 @@ const WITHIN_LAYER: [(&str, &[&str]); 8] = [
     ("mesh-server", &["mesh-config"]),
 ];
 
-/// What tests of any layer may use, though it stands aside.
-const FOR_TESTS: &str = "mesh-testkit";
+/// What tests of any layer may use, though it stands aside or above: fixtures, and the client that folds what
+/// the cores have to say.
+const FOR_TESTS: [&str; 2] = ["mesh-testkit", "mesh-client"];
 
 /// Checks every dependency of one member on another.
 pub(super) fn check(house: &House) -> Vec<Problem> {
@@ -28,8 +29,8 @@ pub(super) fn check(house: &House) -> Vec<Problem> {
         for dependency in &package.dependencies {
             let Some(used) = house.member(&dependency.name) else { continue };
             let in_tests = dependency.kind == DependencyKind::Development;
-            let is_fixture = in_tests && used.name == FOR_TESTS;
-            if !is_fixture && !may_use(member, used) {
+            let is_for_tests = in_tests && FOR_TESTS.contains(&used.name.as_str());
+            if !is_for_tests && !may_use(member, used) {
                 let what = format!(
                     "{} may not use {}: dependencies point down the layers of the root Cargo.toml; \
                      move the shared part to a lower crate",
