@@ -10,14 +10,16 @@ async fn start_again(lab: &Lab) -> Result<()> {
     server.create_user("alice").await?;
     let key = server.preauth_key("alice", &[]).await?;
     let alpha = Node::join(&server, "alpha", Kind::default(), &key).await?;
+    let mut restarted = Vec::new();
     for (name, client) in [("beta", Client::Tsnet), ("gamma", Client::TsnetOld)] {
         let spent = server.preauth_key("alice", &[]).await?;
         let node = Node::join(&server, name, Kind { client, ..Kind::default() }, &spent).await?;
-        let before = node.running().await?;
-        let id = server.node(name).await?.id;
+        let (before, id) = (node.running().await?, server.node(name).await?.id);
         alpha.reaches(name).await?;
-
-        let node = node.restart().await?;
+        restarted.push((node.restart().await?, spent, before, id));
+    }
+    for (node, spent, before, id) in restarted {
+        let name = node.name();
         alpha
             .until(&format!("{name} is offline"), |status| {
                 ensure!(!status.peer(name)?.online, "it is online");
@@ -26,9 +28,9 @@ async fn start_again(lab: &Lab) -> Result<()> {
             .await?;
         node.up(Up { auth_key: Some(&spent), ..Up::default() }).await?;
         let after = node.running().await?;
-        ensure!(after.key == before.key, "it has another node key");
-        ensure!(after.addresses == before.addresses, "it got {:?}", after.addresses);
-        ensure!(server.node(name).await?.id == id, "it became another node");
+        ensure!(after.key == before.key, "{name} has another node key");
+        ensure!(after.addresses == before.addresses, "{name} got {:?}", after.addresses);
+        ensure!(server.node(name).await?.id == id, "{name} became another node");
         alpha.reaches(name).await?;
     }
     Ok(())
