@@ -16,9 +16,9 @@ use crate::to_wire::{packet_filter, peer, self_node, tagged_devices, user_profil
 pub enum Told {
     /// What every viewer of its class is told, and nothing else: [`peers_delta`] without an exception.
     Shared(ClassId),
-    /// These messages, in order: its own node is among what changed.
+    /// These messages, in order; none if nothing is different for it.
     Private(Vec<wire::MapResponse>),
-    /// Everything again: too much of its own situation changed.
+    /// Everything again ([`crate::full_again`]): too much of its own situation changed.
     Everything,
     /// That it is gone, by this message; then its stream ends. The message is absent if the node goes on
     /// under another key, whose stream has or will have its own netmap.
@@ -40,26 +40,26 @@ pub fn tell(
     if old.node_key != new.node_key {
         return Told::Gone(None);
     }
-    if old.is_expired(from.at) != new.is_expired(to.at) {
+    let expired = new.is_expired(to.at);
+    if old.is_expired(from.at) != expired {
         return Told::Everything;
     }
-    if new.is_expired(to.at) {
-        return Told::Private(Vec::new());
-    }
     let (old_class, class) = (from.policy.class_of(old), to.policy.class_of(new));
-    let is_touched = changes.nodes.contains(viewer.0) || changes.users.contains(&new.owner.user());
-    if !is_touched && !changes.key_ran_out && old_class == class {
+    // A viewer that is not announced does not see itself, so that a change of its user goes by it.
+    let is_touched = changes.nodes.contains(viewer.0) || !new.is_announced();
+    if !is_touched && !changes.key_ran_out && !expired && old_class == class {
         return Told::Shared(class);
     }
-    let own = self_delta(from, to, old, new, changes, context);
-    let mut peers = peers_delta(from, to, changes, (old_class, class), Some(viewer), context);
-    if own.node.is_some() {
-        // Whatever comes with the own node is told in one rebuild, but peers go by themselves: the message
-        // about them then stays one that clients apply in place.
-        return Told::Private([own, peers].into_iter().filter(has_content).collect());
+    let mut messages = Vec::new();
+    if !expired {
+        let classes = (old_class, class);
+        messages.extend(peers_delta(from, to, changes, classes, Some(viewer), context));
     }
-    peers.user_profiles.extend(own.user_profiles);
-    Told::Private([peers].into_iter().filter(has_content).collect())
+    // The own node makes clients rebuild their netmap, so it goes by itself, and last: the netmap that they keep
+    // for when the next key runs out then holds everything.
+    let own = self_delta(from, to, old, new, changes, context);
+    messages.extend(Some(own).filter(has_content));
+    Told::Private(messages)
 }
 
 fn has_content(message: &wire::MapResponse) -> bool {
@@ -76,7 +76,8 @@ fn farewell(node: &Node, to: &Snapshot, context: &MapContext) -> wire::MapRespon
     }
 }
 
-/// All that the client of a deleted node is told when it comes back: that its key has expired.
+/// All that the client of a deleted node is told when it comes back: that its key has expired. The relays are
+/// there all the same: a client that was told of none does not connect to its home again after the next login.
 pub fn deleted_node(
     tombstone: &Tombstone,
     now: Timestamp,
@@ -96,6 +97,9 @@ pub fn deleted_node(
     };
     wire::MapResponse {
         node: Some(Box::new(node)),
+        derp_map: Some(context.derp_map.clone()),
+        dns_config: Some(context.dns.clone()),
+        packet_filter: Some(Vec::new()),
         user_profiles: vec![tagged_devices()],
         domain: context.base_domain.clone(),
         control_time: Some(now),
@@ -128,7 +132,7 @@ fn self_delta(
 /// What the viewers of a class are told of their peers, and of the packet filter. `classes` are the viewer's
 /// class before and after; `except` leaves out the viewer itself, which is not its own peer.
 ///
-/// The result is a message that clients apply in place.
+/// No message, one, or two in order. Clients apply them in place, unless a field has changed that they cannot.
 pub fn peers_delta(
     from: &Snapshot,
     to: &Snapshot,
@@ -136,39 +140,40 @@ pub fn peers_delta(
     classes: (ClassId, ClassId),
     except: Option<NodeId>,
     context: &MapContext,
-) -> wire::MapResponse {
+) -> Vec<wire::MapResponse> {
     let before = from.policy.visible_to(classes.0);
     let after = to.policy.visible_to(classes.1);
     let mut touched: RoaringBitmap = (before ^ after) | (&changes.nodes & after);
     if let Some(viewer) = except {
         touched.remove(viewer.0);
     }
-    let mut message = wire::MapResponse::default();
+    let mut deltas = PeerDeltas::default();
     let mut users = visible_users(to, changes, after);
     for id in touched.iter().map(NodeId) {
         let was_visible = before.contains(id.0);
         match (from.tailnet.node(id).filter(|_| was_visible), to.tailnet.node(id)) {
             (None, Some(new)) => {
                 users.insert(new.owner.user());
-                message.peers_changed.push(peer(new, to.at, context));
+                deltas.first.peers_changed.push(peer(new, to.at, context));
             }
             (Some(old), Some(new)) if after.contains(id.0) => {
                 if old.owner.user() != new.owner.user() {
                     users.insert(new.owner.user());
                 }
-                peer_delta(&mut message, &peer(old, from.at, context), peer(new, to.at, context));
+                deltas.add_change(&peer(old, from.at, context), peer(new, to.at, context));
             }
-            (Some(_), _) => message.peers_removed.push(wire::NodeId(id.0.into())),
+            (Some(_), _) => deltas.first.peers_removed.push(wire::NodeId(id.0.into())),
             (None, None) => {}
         }
     }
-    message.user_profiles = users.into_iter().map(|user| user_profile(&to.tailnet, user)).collect();
+    deltas.first.user_profiles =
+        users.into_iter().map(|user| user_profile(&to.tailnet, user)).collect();
     let (old_rules, new_rules) =
         (from.policy.packet_filter(classes.0), to.policy.packet_filter(classes.1));
     if old_rules != new_rules {
-        message.packet_filter = Some(packet_filter(new_rules));
+        deltas.first.packet_filter = Some(packet_filter(new_rules));
     }
-    message
+    [deltas.first, deltas.second].into_iter().filter(has_content).collect()
 }
 
 /// Changed users that a class can see, which its viewers know by their profiles.
@@ -178,40 +183,69 @@ fn visible_users(to: &Snapshot, changes: &ChangeSet, visible: &RoaringBitmap) ->
     changes.users.iter().filter(is_visible).copied().collect()
 }
 
-/// Adds what is different about a peer: a patch if clients can apply one in place, else the whole node.
-fn peer_delta(message: &mut wire::MapResponse, old: &wire::Node, new: wire::Node) {
-    if *old == new {
-        return;
-    }
-    let lost_home = old.home_derp != new.home_derp && new.home_derp == wire::DerpRegionId(0);
-    let patched = wire::Node {
-        endpoints: new.endpoints.clone(),
-        home_derp: new.home_derp,
-        online: new.online,
-        last_seen: new.last_seen,
-        ..old.clone()
-    };
-    if lost_home || patched != new {
-        message.peers_changed.push(new);
-        return;
-    }
-    let patch = wire::PeerChange {
-        node_id: new.id,
-        derp_region: if old.home_derp == new.home_derp {
-            wire::DerpRegionId(0)
+/// What is told of peers. A message names a node once, so that one which needs both comes whole in the first
+/// message and with its fields in the second.
+#[derive(Debug, Default)]
+struct PeerDeltas {
+    first: wire::MapResponse,
+    second: wire::MapResponse,
+}
+
+impl PeerDeltas {
+    /// Adds what is different about a peer: single fields if clients can apply those in place, else the whole node.
+    ///
+    /// A whole node that differs only in what patches can say is made a patch of by the client, which loses every
+    /// field that becomes empty on the way. So the fields that have a patch of their own stay out of it.
+    ///
+    /// Source: tailscale `control/controlclient/map.go`, `peerChangeDiff`.
+    fn add_change(&mut self, old: &wire::Node, new: wire::Node) {
+        let slow = wire::Node {
+            endpoints: old.endpoints.clone(),
+            home_derp: old.home_derp,
+            online: old.online,
+            last_seen: old.last_seen,
+            ..new.clone()
+        };
+        if differs_beyond_patches(old, &slow) {
+            self.first.peers_changed.push(new);
+        } else if slow == *old {
+            add_fields(&mut self.first, old, new);
         } else {
-            new.home_derp
-        },
+            self.first.peers_changed.push(slow);
+            add_fields(&mut self.second, old, new);
+        }
+    }
+}
+
+/// Whether two versions of a node differ in more than fields of a [`wire::PeerChange`].
+fn differs_beyond_patches(old: &wire::Node, slow: &wire::Node) -> bool {
+    let rest = wire::Node {
+        key: old.key,
+        key_expiry: old.key_expiry,
+        key_signature: old.key_signature.clone(),
+        disco_key: old.disco_key,
+        cap: old.cap,
+        cap_map: old.cap_map.clone(),
+        ..slow.clone()
+    };
+    rest != *old
+}
+
+/// Adds what is different in the fields that clients patch in place. A home region does not become none but with
+/// the expiry of the key, which is beyond patches.
+fn add_fields(message: &mut wire::MapResponse, old: &wire::Node, new: wire::Node) {
+    let nothing = wire::PeerChange { node_id: new.id, ..wire::PeerChange::default() };
+    let patch = wire::PeerChange {
+        derp_region: Some(new.home_derp).filter(|home| *home != old.home_derp).unwrap_or_default(),
         endpoints: (old.endpoints != new.endpoints).then_some(new.endpoints),
         online: new.online.filter(|_| old.online != new.online),
         last_seen: new.last_seen.filter(|_| old.last_seen != new.last_seen),
-        ..wire::PeerChange::default()
+        ..nothing.clone()
     };
-    if old.last_seen.is_some() && new.last_seen.is_none() {
-        // A patch cannot clear a field; this can.
-        message.peer_seen_change.insert(new.id, false);
-    }
-    if patch != (wire::PeerChange { node_id: new.id, ..wire::PeerChange::default() }) {
+    if patch != nothing {
         message.peers_changed_patch.push(patch);
+    } else if old.last_seen != new.last_seen {
+        // Only of a node that connects while its key has expired: it stays offline, and nothing else is told.
+        message.peer_seen_change.insert(new.id, false);
     }
 }

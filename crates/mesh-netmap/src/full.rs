@@ -20,12 +20,11 @@ pub fn full(
     now: Timestamp,
 ) -> Option<wire::MapResponse> {
     let viewer = snapshot.tailnet.node(viewer)?;
-    let expired = viewer.is_expired(snapshot.at);
-    let peers: Vec<&Node> =
-        if expired { Vec::new() } else { visible_peers(snapshot, viewer).collect() };
+    let peers: Vec<&Node> = visible_peers(snapshot, viewer).collect();
     let users: BTreeSet<UserId> =
         peers.iter().copied().chain([&**viewer]).map(|node| node.owner.user()).collect();
     let class = snapshot.policy.class_of(viewer);
+    let expired = viewer.is_expired(snapshot.at);
     let rules = if expired { &[] } else { snapshot.policy.packet_filter(class) };
     Some(wire::MapResponse {
         node: Some(Box::new(self_node(viewer, snapshot.at, context))),
@@ -45,13 +44,36 @@ pub fn full(
     })
 }
 
-/// The peers of a viewer, by id.
+/// The whole netmap once more, for a viewer whose session was told of the snapshot `told`; `None` if there is
+/// no such node. One message, after one that takes back the peers if there are none any more: to a client, no
+/// list of peers means that they are the same.
+pub fn full_again(
+    told: &Snapshot,
+    snapshot: &Snapshot,
+    viewer: NodeId,
+    context: &MapContext,
+    now: Timestamp,
+) -> Option<Vec<wire::MapResponse>> {
+    let message = full(snapshot, viewer, context, now)?;
+    let known = told.tailnet.node(viewer).filter(|_| message.peers.is_empty());
+    let peers_removed: Vec<_> = known
+        .into_iter()
+        .flat_map(|viewer| visible_peers(told, viewer))
+        .map(|node| wire::NodeId(node.id.0.into()))
+        .collect();
+    let removal = (!peers_removed.is_empty())
+        .then(|| wire::MapResponse { peers_removed, ..wire::MapResponse::default() });
+    Some(removal.into_iter().chain([message]).collect())
+}
+
+/// The peers of a viewer, by id; none if its own key has expired.
 fn visible_peers<'a>(snapshot: &'a Snapshot, viewer: &Node) -> impl Iterator<Item = &'a Node> {
     let own = viewer.id.0;
     let visible = snapshot.policy.visible_to(snapshot.policy.class_of(viewer));
+    let expired = viewer.is_expired(snapshot.at);
     visible
         .iter()
-        .filter(move |id| *id != own)
+        .filter(move |id| !expired && *id != own)
         .filter_map(|id| snapshot.tailnet.node(NodeId(id)))
         .map(|node| &**node)
 }

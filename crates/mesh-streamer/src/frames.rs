@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use mesh_netmap::MapContext;
 use mesh_policy::ClassId;
 use mesh_wire::MapResponse;
 
 use crate::Compression;
 
-/// How many frames are kept. Streams that wake together ask for the same few; the rest is stale.
+/// For how many keys frames are kept. Streams that wake together ask for the same few; the rest is stale.
 const FRAMES_MAX: usize = 256;
 
 /// What a frame tells, and in which form.
@@ -21,38 +22,47 @@ pub(crate) struct FrameKey {
     pub(crate) compression: Compression,
 }
 
-/// An encoded message; `None` when there is nothing to tell.
-#[derive(Debug, Clone)]
-pub(crate) struct CachedFrame {
-    pub(crate) bytes: Option<Bytes>,
+/// An encoded message.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) bytes: Bytes,
     /// What the bytes say, for the assertions of debug builds.
-    pub(crate) message: Arc<MapResponse>,
+    pub(crate) message: MapResponse,
+}
+
+/// The frames of a key, none if there is nothing to tell, and the context that they were made in.
+#[derive(Debug)]
+struct Made {
+    frames: Arc<[Frame]>,
+    context: Arc<MapContext>,
 }
 
 /// Frames by what they tell.
 #[derive(Debug, Default)]
-pub(crate) struct Frames(Mutex<HashMap<FrameKey, CachedFrame>>);
+pub(crate) struct Frames(Mutex<HashMap<FrameKey, Made>>);
 
 impl Frames {
-    /// The frame of a key, made by `make` if nobody has asked for it yet. Made under the lock: whoever else
-    /// wants the same frame had to wait for it anyway.
+    /// The frames of a key in a context, made by `make` if nobody has asked for them yet. Made under the lock:
+    /// whoever else wants the same frames had to wait for them anyway.
     pub(crate) fn get_or_make(
         &self,
         key: FrameKey,
-        make: impl FnOnce() -> CachedFrame,
-    ) -> CachedFrame {
-        let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(frame) = frames.get(&key) {
-            return frame.clone();
+        context: &Arc<MapContext>,
+        make: impl FnOnce() -> Arc<[Frame]>,
+    ) -> Arc<[Frame]> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(&key).filter(|made| Arc::ptr_eq(&made.context, context));
+        if let Some(made) = known {
+            return made.frames.clone();
         }
-        if frames.len() == FRAMES_MAX {
-            frames.retain(|kept, _| kept.to == key.to);
+        if all.len() == FRAMES_MAX {
+            all.retain(|kept, _| kept.to == key.to);
         }
-        if frames.len() == FRAMES_MAX {
-            frames.clear();
+        if all.len() == FRAMES_MAX {
+            all.clear();
         }
-        let frame = make();
-        frames.insert(key, frame.clone());
-        frame
+        let frames = make();
+        all.insert(key, Made { frames: frames.clone(), context: context.clone() });
+        frames
     }
 }

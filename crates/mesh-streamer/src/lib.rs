@@ -12,6 +12,3 @@ mod stream;
 
 pub use encode::{Compression, frame};
 pub use stream::{MapStream, Streamer, StreamerSettings};
-
-#[cfg(test)]
-mod tests;

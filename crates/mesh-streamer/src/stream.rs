@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use mesh_model::{Clock, NodeId, SessionId};
-use mesh_netmap::{MapContext, Told, full, peers_delta, tell};
+use mesh_netmap::{MapContext, Told, full, full_again, peers_delta, tell};
 use mesh_policy::ClassId;
 use mesh_state::{Command, Snapshot};
 use mesh_store::{Handle, Span};
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Compression;
 use crate::encode::Encoder;
-use crate::frames::{CachedFrame, FrameKey, Frames};
+use crate::frames::{Frame, FrameKey, Frames};
 use crate::pace::Pace;
 
 /// Times that an operator or a test may want otherwise.
@@ -104,10 +104,21 @@ impl Streamer {
 }
 
 /// How far a stream has been told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Cursor {
     snapshot: Arc<Snapshot>,
     context: Arc<MapContext>,
+}
+
+/// Why a stream woke up.
+#[derive(Debug)]
+enum Wake {
+    /// The server stops.
+    Stop,
+    /// There is something newer than the cursor, and its time has come.
+    Change,
+    /// Nothing was said for too long.
+    Silence,
 }
 
 /// One open map stream. Dropping it tells the store, after the grace period, that the node is gone.
@@ -122,7 +133,7 @@ pub struct MapStream {
     cursor: Option<Cursor>,
     pace: Pace,
     keep_alive_at: Instant,
-    /// Frames that are due, in order: at most the two of one step.
+    /// Frames that are due, in order: those of one step.
     frames: VecDeque<Bytes>,
     ended: bool,
     rules: SessionRules,
@@ -138,6 +149,8 @@ impl MapStream {
     }
 
     /// The next frame, as soon as there is something to tell; `None` when the stream is over.
+    ///
+    /// Nothing is lost if the future is dropped before it is done.
     pub async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(frame) = self.frames.pop_front() {
@@ -149,122 +162,119 @@ impl MapStream {
             if self.ended {
                 return None;
             }
-            match self.cursor.take() {
-                None => self.tell_everything(None),
-                Some(cursor) => self.wait_and_tell(cursor).await,
+            let Some(cursor) = self.cursor.clone() else {
+                self.tell_everything(None);
+                continue;
+            };
+            match self.wait(&cursor).await {
+                Wake::Stop => self.ended = true,
+                Wake::Change => self.tell_changes(&cursor),
+                Wake::Silence => {
+                    self.frames.push_back(self.shared.encoder.keep_alive(self.compression));
+                }
             }
         }
     }
 
-    async fn wait_and_tell(&mut self, cursor: Cursor) {
+    async fn wait(&mut self, cursor: &Cursor) -> Wake {
+        let (epochs, contexts, pace) = (&mut self.epochs, &mut self.contexts, self.pace);
+        let changed = async {
+            let changed = tokio::select! {
+                changed = epochs.wait_for(|newest| *newest > cursor.snapshot.epoch) => changed.is_ok(),
+                changed = contexts.wait_for(|newest| !Arc::ptr_eq(newest, &cursor.context)) => {
+                    changed.is_ok()
+                }
+            };
+            sleep_until(pace.next_at(Instant::now())).await;
+            // The senders live as long as the server; if they go, so does the stream.
+            if changed { Wake::Change } else { Wake::Stop }
+        };
         tokio::select! {
             // Rank: the end, changes, signs of life.
             biased;
-            () = self.shared.stop.cancelled() => self.ended = true,
-            // The senders live as long as the server; if they go, so does the stream.
-            changed = async {
-                tokio::select! {
-                    changed = self.epochs.changed() => changed,
-                    changed = self.contexts.changed() => changed,
-                }
-            } => match changed {
-                Ok(()) => {
-                    sleep_until(self.pace.next_at(Instant::now())).await;
-                    self.tell_changes(&cursor);
-                }
-                Err(_) => self.ended = true,
-            },
-            () = sleep_until(self.keep_alive_at) => {
-                self.frames.push_back(self.shared.encoder.keep_alive(self.compression));
-                self.cursor = Some(cursor);
-            }
+            () = self.shared.stop.cancelled() => Wake::Stop,
+            wake = changed => wake,
+            () = sleep_until(self.keep_alive_at) => Wake::Silence,
         }
     }
 
     /// Tells everything, to a client that may hold what an earlier cursor told it.
     fn tell_everything(&mut self, earlier: Option<&Cursor>) {
-        let snapshot = self.shared.store.snapshot();
-        let context = self.contexts.borrow_and_update().clone();
-        self.epochs.mark_unchanged();
-        match full(&snapshot, self.node, &context, self.shared.clock.now()) {
-            Some(message) => {
-                if message.peers.is_empty() {
-                    // To a client, no list of peers means that they are the same.
-                    self.take_back_peers(earlier);
-                }
-                self.push(&message);
+        let context = self.contexts.borrow().clone();
+        let (snapshot, now) = (self.shared.store.snapshot(), self.shared.clock.now());
+        if self.has_lost_node(&snapshot) {
+            self.ended = true;
+            return;
+        }
+        let messages = match earlier {
+            None => full(&snapshot, self.node, &context, now).map(|message| vec![message]),
+            Some(earlier) => full_again(&earlier.snapshot, &snapshot, self.node, &context, now),
+        };
+        match messages {
+            Some(messages) => {
+                self.push_all(&messages);
                 self.cursor = Some(Cursor { snapshot, context });
             }
             None => self.ended = true,
         }
     }
 
-    fn take_back_peers(&mut self, earlier: Option<&Cursor>) {
-        let told = earlier.and_then(|Cursor { snapshot, context }| {
-            full(snapshot, self.node, context, snapshot.at)
-        });
-        let peers_removed: Vec<_> =
-            told.into_iter().flat_map(|told| told.peers).map(|peer| peer.id).collect();
-        if !peers_removed.is_empty() {
-            self.push(&MapResponse { peers_removed, ..MapResponse::default() });
-        }
-    }
-
     fn tell_changes(&mut self, cursor: &Cursor) {
-        self.epochs.mark_unchanged();
-        let context = self.contexts.borrow_and_update().clone();
         let Some(span) = self.shared.store.since(cursor.snapshot.epoch) else {
             return self.tell_everything(Some(cursor));
         };
-        if self.is_superseded(&span.to) {
+        if self.has_lost_node(&span.to) {
             self.ended = true;
             return;
         }
+        let context = self.contexts.borrow().clone();
         if !Arc::ptr_eq(&context, &cursor.context) {
             return self.tell_everything(Some(cursor));
         }
         match tell(&span.from, &span.to, &span.changes, self.node, &context) {
             Told::Everything => return self.tell_everything(Some(cursor)),
             Told::Gone(last) => {
-                if let Some(last) = last {
-                    self.push(&last);
-                }
+                self.push_all(last.as_deref());
                 self.ended = true;
             }
-            Told::Private(messages) => {
-                for message in &messages {
-                    self.push(message);
-                }
-            }
+            Told::Private(messages) => self.push_all(&messages),
             Told::Shared(class) => self.push_shared(&span, class, &context),
         }
         self.cursor = Some(Cursor { snapshot: span.to, context });
     }
 
-    /// Whether a newer stream of the same node has taken over.
-    fn is_superseded(&self, snapshot: &Snapshot) -> bool {
-        let node = snapshot.tailnet.node(self.node);
-        node.and_then(|node| node.session).is_some_and(|session| session > self.session)
+    /// Whether the node is held by another stream, or by none although its key is good. A node that has logged
+    /// out is still told so.
+    fn has_lost_node(&self, snapshot: &Snapshot) -> bool {
+        snapshot.tailnet.node(self.node).is_some_and(|node| match node.session {
+            Some(session) => session != self.session,
+            None => !node.is_expired(snapshot.at),
+        })
     }
 
-    fn push(&mut self, message: &MapResponse) {
-        self.assert_rules(message);
-        self.frames.push_back(self.shared.encoder.encode(message, self.compression));
+    fn push_all<'a>(&mut self, messages: impl IntoIterator<Item = &'a MapResponse>) {
+        for message in messages {
+            self.assert_rules(message);
+            self.frames.push_back(self.shared.encoder.encode(message, self.compression));
+        }
     }
 
-    fn push_shared(&mut self, span: &Span, class: ClassId, context: &MapContext) {
+    fn push_shared(&mut self, span: &Span, class: ClassId, context: &Arc<MapContext>) {
         let compression = self.compression;
         let key = FrameKey { class, from: span.from.epoch, to: span.to.epoch, compression };
-        let frame = self.shared.frames.get_or_make(key, || {
-            let message =
-                peers_delta(&span.from, &span.to, &span.changes, (class, class), None, context);
-            let is_empty = message == MapResponse::default();
-            let bytes = (!is_empty).then(|| self.shared.encoder.encode(&message, compression));
-            CachedFrame { bytes, message: Arc::new(message) }
+        let frames = self.shared.frames.get_or_make(key, context, || {
+            let (from, to) = (&span.from, &span.to);
+            peers_delta(from, to, &span.changes, (class, class), None, context)
+                .into_iter()
+                .map(|message| Frame {
+                    bytes: self.shared.encoder.encode(&message, compression),
+                    message,
+                })
+                .collect()
         });
-        if let Some(bytes) = frame.bytes {
-            self.assert_rules(&frame.message);
-            self.frames.push_back(bytes);
+        for Frame { message, bytes } in &*frames {
+            self.assert_rules(message);
+            self.frames.push_back(bytes.clone());
         }
     }
 

@@ -1,0 +1,163 @@
+//! A client of a map stream: it believes what it is told, and checks on the way that it can.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use mesh_client::{Applied, Netmap};
+use mesh_keys::DiscoPublic;
+use mesh_model::NodeId;
+use mesh_netmap::{MapContext, Told, full, full_again, peers_delta, self_node, tell};
+use mesh_state::{ChangeSet, Snapshot};
+use mesh_wire::{MapResponse, SessionRules, is_incremental};
+
+use crate::house::{House, context_with};
+
+/// One map session. What was told is folded twice: as the protocol means it, and as Go clients do it.
+pub(crate) struct Viewer {
+    pub(crate) node: NodeId,
+    cursor: usize,
+    context: Arc<MapContext>,
+    meant: Netmap,
+    stock: Netmap,
+    rules: SessionRules,
+    /// Whether the last message was one that Go clients apply in place.
+    pub(crate) applied: Applied,
+    pub(crate) has_ended: bool,
+}
+
+impl Viewer {
+    /// Opens the session of a node with two relay regions in its context.
+    pub(crate) fn open(house: &House, node: NodeId) -> Self {
+        Self::open_in(house, node, context_with([1, 2]))
+    }
+
+    pub(crate) fn open_in(house: &House, node: NodeId, context: Arc<MapContext>) -> Self {
+        let mut viewer = Self {
+            node,
+            cursor: house.cursor(),
+            context,
+            meant: Netmap::default(),
+            stock: Netmap::default(),
+            rules: SessionRules::new(),
+            applied: Applied::Rebuilt,
+            has_ended: false,
+        };
+        let message = full(house.newest(), node, &viewer.context, house.time());
+        viewer.take_in(house, &message.expect("the node is there"));
+        viewer.check(house);
+        viewer
+    }
+
+    /// Catches up with the newest epoch: what it is told, which adds up to what it should know.
+    pub(crate) fn wake(&mut self, house: &House) -> Vec<MapResponse> {
+        let (from, to, changes) = house.since(self.cursor);
+        let told = tell(from, to, &changes, self.node, &self.context);
+        let messages = match told {
+            Told::Shared(class) => {
+                let context = &self.context;
+                let messages = peers_delta(from, to, &changes, (class, class), None, context);
+                self.check_shared(from, to, &changes, &messages);
+                messages
+            }
+            Told::Private(messages) => messages,
+            Told::Everything => return self.wake_in(house, self.context.clone()),
+            Told::Gone(last) => {
+                self.has_ended = true;
+                last.into_iter().map(|last| *last).collect()
+            }
+        };
+        self.advance(house, &messages);
+        messages
+    }
+
+    /// Catches up in another context, or with a cursor that fell out of the log: everything again.
+    pub(crate) fn wake_in(&mut self, house: &House, context: Arc<MapContext>) -> Vec<MapResponse> {
+        let (told, to, _) = house.since(self.cursor);
+        let messages = full_again(told, to, self.node, &context, house.time());
+        self.has_ended |= messages.is_none();
+        self.context = context;
+        let messages = messages.unwrap_or_default();
+        self.advance(house, &messages);
+        messages
+    }
+
+    /// Whether its cursor is in this context.
+    pub(crate) fn is_in(&self, context: &Arc<MapContext>) -> bool {
+        Arc::ptr_eq(&self.context, context)
+    }
+
+    /// What a viewer that is not among what changed is told alone is what all its class are told.
+    fn check_shared(
+        &self,
+        from: &Snapshot,
+        to: &Snapshot,
+        changes: &ChangeSet,
+        shared: &[MapResponse],
+    ) {
+        let [old, new] = [from, to].map(|it| it.tailnet.node(self.node).expect("it is there"));
+        let classes = (from.policy.class_of(old), to.policy.class_of(new));
+        let alone = peers_delta(from, to, changes, classes, Some(self.node), &self.context);
+        assert_eq!(shared, alone);
+        let [was, is] =
+            [(old, from), (new, to)].map(|(node, it)| self_node(node, it.at, &self.context));
+        assert_eq!(was, is);
+    }
+
+    fn advance(&mut self, house: &House, messages: &[MapResponse]) {
+        for message in messages {
+            assert_ne!(*message, MapResponse::default(), "nothing is worth no message");
+            self.take_in(house, message);
+        }
+        self.cursor = house.cursor();
+        if !self.has_ended {
+            self.check(house);
+        }
+    }
+
+    fn take_in(&mut self, house: &House, message: &MapResponse) {
+        assert_eq!(self.rules.apply(message), Ok(()), "by {message:#?}");
+        assert!(is_incremental(message) || !message.has_peer_deltas());
+        self.meant.apply(message.clone(), house.time());
+        self.applied = self.stock.apply_as_stock(message.clone(), house.time());
+    }
+
+    /// The law: what was told adds up to the full netmap, however it is folded.
+    fn check(&self, house: &House) {
+        let everything = full(house.newest(), self.node, &self.context, house.time());
+        let everything = everything.expect("the node is there");
+        check_peers(house.newest(), self.node, &everything);
+        let mut fresh = Netmap::default();
+        fresh.apply(everything, house.time());
+        check_same(&self.meant, &fresh, "as meant");
+        check_same(&forgiven(&self.stock), &forgiven(&fresh), "as Go clients do it");
+    }
+}
+
+/// A netmap of a Go client, which may hold on to an old disco key and last-seen time of a peer that is away. Where
+/// the peer's key has expired, nobody minds.
+fn forgiven(netmap: &Netmap) -> Netmap {
+    let mut netmap = netmap.clone();
+    for peer in netmap.peers.values_mut().filter(|peer| peer.expired) {
+        (peer.disco_key, peer.last_seen) = (DiscoPublic::default(), None);
+    }
+    netmap
+}
+
+fn check_same(told: &Netmap, fresh: &Netmap, how: &str) {
+    let (told, fresh) = (told.clone().normalized(), fresh.clone().normalized());
+    for (id, peer) in &fresh.peers {
+        assert_eq!(told.peers.get(id), Some(peer), "peer {id}, {how}");
+    }
+    assert_eq!(told, fresh, "{how}");
+}
+
+/// The peers of a viewer are all others that have told their disco key; none if its own key has expired.
+fn check_peers(snapshot: &Snapshot, viewer: NodeId, everything: &MapResponse) {
+    let own = snapshot.tailnet.node(viewer).expect("the node is there");
+    let is_peer = |id: &u32| *id != viewer.0 && !own.is_expired(snapshot.at);
+    let announced = snapshot.tailnet.nodes().filter(|node| !node.disco_key.is_zero());
+    let expected: BTreeSet<u64> =
+        announced.map(|node| node.id.0).filter(is_peer).map(u64::from).collect();
+    let told: Vec<u64> = everything.peers.iter().map(|peer| peer.id.0).collect();
+    assert!(expected.into_iter().eq(told), "peers are told once each and in order");
+}
