@@ -118,7 +118,6 @@ impl House {
             Registration { preauth_key: Some(key), ..registration(machine, machine) };
         match self.must(Command::Register(Box::new(registration))) {
             Outcome::Registered(node) => node.id,
-            #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else it is, it is wrong")]
             other => panic!("not registered but {other:?}"),
         }
     }
