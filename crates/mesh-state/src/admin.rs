@@ -46,7 +46,11 @@ impl Draft {
         }
     }
 
-    pub(crate) fn delete_user(&mut self, user: UserId) -> Result<Outcome, Refusal> {
+    pub(crate) fn delete_user(
+        &mut self,
+        user: UserId,
+        context: &Context,
+    ) -> Result<Outcome, Refusal> {
         self.state.tailnet.user(user).ok_or(Refusal::UserNotFound)?;
         let nodes = self.state.tailnet.nodes_of_user(user).count();
         if nodes > 0 {
@@ -57,7 +61,7 @@ impl Draft {
             self.state.tailnet.preauth_keys().filter(made_by_user).cloned().collect();
         for key in keys {
             if key.tags.is_empty() {
-                self.remove_preauth_key(key.id);
+                self.forget_preauth_key(key.id, context);
             } else {
                 self.put_preauth_key(PreauthKey { user: None, ..PreauthKey::clone(&key) });
             }

@@ -138,7 +138,7 @@ impl Draft {
             Command::DeleteNode { node } => self.delete_node(*node, context),
             Command::CreateUser(user) => self.create_user(user, context),
             Command::RenameUser { user, name } => self.rename_user(*user, name),
-            Command::DeleteUser { user } => self.delete_user(*user),
+            Command::DeleteUser { user } => self.delete_user(*user, context),
             Command::CreatePreauthKey(key) => self.create_preauth_key(key, context),
             Command::RevokePreauthKey { key } => self.revoke_preauth_key(*key, context),
             Command::DeletePreauthKey { key } => self.delete_preauth_key(*key, context),
@@ -219,6 +219,10 @@ impl Draft {
         self.changes.nodes.insert(node.id.0);
         self.node_writes.remove(&node.id);
         self.writes.push(Write::DeleteNode(node.id));
+        let key = node.preauth_key.and_then(|key| self.state.tailnet.preauth_key(key)).cloned();
+        if let Some(key) = key.filter(|key| key.used_by == Some(node.id)) {
+            self.put_preauth_key(PreauthKey { used_by: None, ..PreauthKey::clone(&key) });
+        }
         let tombstone = Tombstone {
             machine_key: node.machine_key,
             node_key: node.node_key,

@@ -105,7 +105,7 @@ fn check_indexes(state: &State) {
 proptest! {
     #[test]
     fn memory_and_database_stay_the_same(
-        batches in prop::collection::vec((prop::collection::vec(command(), 1..6), 0..9_i64), 1..40),
+        batches in prop::collection::vec((prop::collection::vec(command(), 1..6), 0..9_i64), 1..25),
     ) {
         let settings = Settings {
             ephemeral_timeout: std::time::Duration::from_secs(10),

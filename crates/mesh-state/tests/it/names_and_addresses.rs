@@ -10,7 +10,7 @@ use mesh_state::{Allocation, Command, NodeUpdate, Refusal, Registration, Setting
 
 fn named(house: &mut House, machine: u64, hostname: &str) -> std::sync::Arc<mesh_model::Node> {
     let mut request = registration(machine, machine);
-    request.hostinfo.hostname = hostname.to_owned();
+    hostname.clone_into(&mut request.hostinfo.hostname);
     request.preauth_key = Some(house.key(|_| {}));
     house.must_register(request)
 }
