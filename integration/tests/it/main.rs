@@ -26,6 +26,7 @@ macro_rules! scenario {
 mod a_client_is_up_in_no_time;
 mod a_deleted_node_is_told_to_log_in;
 mod a_forced_reauth_with_a_single_use_key_succeeds;
+mod a_key_that_runs_out_brings_back_no_old_map;
 mod a_name_resolves_and_an_address_tells_whose_it_is;
 mod a_node_keeps_its_home_relay_over_reauth_and_deletion;
 mod a_node_that_logged_out_comes_back;
