@@ -28,7 +28,7 @@ impl LogLine {
         Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     }
 
-    /// Whether a scenario must announce it.
+    /// Whether it calls for attention.
     pub(crate) fn is_alarm(&self) -> bool {
         matches!(self.level.as_str(), "WARN" | "ERROR")
     }

@@ -1,6 +1,5 @@
 //! The server under test: the built binary in a directory of its own, and its command line.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -103,7 +102,7 @@ impl<'a> Server<'a> {
         }
         if setup.unchecked_relay {
             let map = data.join("derp.yaml");
-            fs::write(&map, unchecked_derp_map(relay.port(), stun.port())?)?;
+            fs::write(&map, unchecked_derp_map(relay.port(), stun.port()))?;
             environment.push(("MESHCONTROL_DERP_PATHS", map.display().to_string()));
             let automatic = "MESHCONTROL_DERP_SERVER_AUTOMATICALLY_ADD_EMBEDDED_DERP_REGION";
             environment.push((automatic, "false".to_owned()));
@@ -239,13 +238,23 @@ impl<'a> Server<'a> {
 }
 
 /// A DERP map with the server's own relay, whose certificate clients shall not check.
-fn unchecked_derp_map(derp_port: u16, stun_port: u16) -> Result<String> {
-    let mut yaml = String::from("regions:\n  999:\n    regionid: 999\n    regioncode: unchecked\n");
-    yaml.push_str(
-        "    regionname: unchecked relay\n    nodes:\n      - name: 999a\n        regionid: 999\n",
-    );
-    yaml.push_str("        hostname: 127.0.0.1\n        ipv4: 127.0.0.1\n        ipv6: none\n");
-    writeln!(yaml, "        derpport: {derp_port}\n        stunport: {stun_port}")?;
-    yaml.push_str("        insecurefortests: true\n");
-    Ok(yaml)
+fn unchecked_derp_map(derp_port: u16, stun_port: u16) -> String {
+    format!(
+        "
+regions:
+  999:
+    regionid: 999
+    regioncode: unchecked
+    regionname: unchecked relay
+    nodes:
+      - name: 999a
+        regionid: 999
+        hostname: 127.0.0.1
+        ipv4: 127.0.0.1
+        ipv6: none
+        derpport: {derp_port}
+        stunport: {stun_port}
+        insecurefortests: true
+"
+    )
 }

@@ -14,9 +14,6 @@ pub struct Status {
     pub auth_url: Option<String>,
     /// What `tailscale up` would end with.
     pub error: Option<String>,
-    /// What the client tells its user to worry about.
-    #[serde(default)]
-    pub health: Vec<String>,
     /// Whether it uploads no logs.
     #[serde(default)]
     pub logs_disabled: bool,
