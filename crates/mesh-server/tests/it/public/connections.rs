@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use crate::channel;
 use crate::http;
 use crate::server::{Setup, TestServer, within};
 
@@ -53,7 +54,7 @@ async fn a_request_that_does_not_end_is_cut_off() {
 async fn http_2_without_a_request_is_cut_off() {
     let server = impatient_server().await;
     let mut stream = server.connect().await;
-    stream.write_all(crate::channel::HELLO).await.unwrap();
+    stream.write_all(channel::HELLO).await.unwrap();
     http::rest(&mut stream).await;
     server.until(|server| server.connections() == 1).await;
 }
@@ -102,6 +103,23 @@ async fn a_thousand_silent_connections_keep_nobody_out() {
         assert_eq!(http::rest(&mut stream).await, b"");
     }
     server.until(|server| server.connections() == 1).await;
+}
+
+#[tokio::test]
+async fn hundreds_of_channels_that_ask_nothing_keep_nobody_out() {
+    let handshake_timeout = Duration::from_secs(2);
+    let server = TestServer::start_as(Setup { handshake_timeout, ..Setup::default() }).await;
+    let mut silent = Vec::new();
+    for _ in 0..500 {
+        silent.push(channel::open(&server, 9, "").await);
+    }
+    let asked = Instant::now();
+    server.join(1).await;
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    for mut channel in silent {
+        channel::frames_until_closed(&mut channel).await;
+    }
+    server.until(|server| server.channels() == 0).await;
 }
 
 #[tokio::test]
