@@ -70,8 +70,8 @@ async fn kill_once(
     ensure!(again.len() == MACHINES, "only {} came back", again.len());
     ensure!(after.len() == earlier.len() + MACHINES, "{} nodes", after.len());
     eprintln!(
-        "{} of {MACHINES} answered when killed after {killed_after:.2?}; {unanswered} more were on disk; all came \
-         back; {:.2?} in all",
+        "{} of {MACHINES} answered by a server that lived {killed_after:.2?}; {unanswered} more were on disk; all \
+         came back; {:.2?} in all",
         answered.len(),
         started_at.elapsed(),
     );
@@ -100,6 +100,7 @@ async fn register_until_killed(
         }
         if answered.len() == enough {
             server.kill().await?;
+            eprintln!("killed after {enough} answers");
         }
     }
     ensure!(answered.len() < MACHINES, "everybody was answered before the server was dead");
