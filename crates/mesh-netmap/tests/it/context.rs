@@ -4,18 +4,18 @@ use mesh_netmap::magic_dns_routes;
 
 /// Checks the zones of a tailnet with these prefixes, none if empty, beside its own domain.
 #[track_caller]
-fn check(v4: &str, v6: &str, expected: &[&str]) {
+fn check(v4: &str, v6: &str, expected: &[impl AsRef<str>]) {
     let routes = magic_dns_routes("tail.example", v4.parse().ok(), v6.parse().ok());
     assert!(routes.values().all(Vec::is_empty), "none of them has name servers");
-    let zones: Vec<&str> =
-        routes.keys().map(String::as_str).filter(|zone| *zone != "tail.example").collect();
-    assert_eq!(zones, expected);
-    assert_eq!(routes.len(), expected.len() + 1, "the domain is always among them");
+    let zones: Vec<&str> = routes.keys().map(String::as_str).collect();
+    let mut expected: Vec<&str> = expected.iter().map(AsRef::as_ref).collect();
+    expected.push("tail.example");
+    assert_eq!(zones, expected, "the domain is always among them");
 }
 
 #[test]
 fn a_tailnet_without_prefixes_has_its_domain_alone() {
-    check("", "", &[]);
+    check("", "", &[""; 0]);
 }
 
 #[test]
@@ -30,10 +30,9 @@ fn prefixes_at_the_edge_of_a_label_are_one_zone() {
 
 #[test]
 fn other_prefixes_are_several_zones() {
-    let zones: Vec<String> = (64..128).map(|second| format!("{second}.100.in-addr.arpa")).collect();
-    let mut zones: Vec<&str> = zones.iter().map(String::as_str).collect();
-    zones.sort_unstable();
-    check("100.64.0.0/10", "", &zones);
+    let mut cgnat: Vec<_> = (64..128).map(|second| format!("{second}.100.in-addr.arpa")).collect();
+    cgnat.sort_unstable();
+    check("100.64.0.0/10", "", &cgnat);
     check("10.0.0.0/7", "", &["10.in-addr.arpa", "11.in-addr.arpa"]);
     check("192.0.2.0/31", "", &["0.2.0.192.in-addr.arpa", "1.2.0.192.in-addr.arpa"]);
     check("", "fc00::/7", &["c.f.ip6.arpa", "d.f.ip6.arpa"]);
@@ -41,7 +40,7 @@ fn other_prefixes_are_several_zones() {
         "",
         "fd7a:8000::/17",
         &["8", "9", "a", "b", "c", "d", "e", "f"]
-            .map(|nibble| Box::leak(format!("{nibble}.a.7.d.f.ip6.arpa").into_boxed_str()) as &str),
+            .map(|nibble| format!("{nibble}.a.7.d.f.ip6.arpa")),
     );
 }
 

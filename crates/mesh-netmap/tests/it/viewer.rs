@@ -20,8 +20,8 @@ pub(crate) struct Viewer {
     meant: Netmap,
     stock: Netmap,
     rules: SessionRules,
-    /// Whether the last message was one that Go clients apply in place.
-    pub(crate) applied: Applied,
+    /// How many of its messages made a Go client rebuild its netmap.
+    pub(crate) rebuilds: usize,
     pub(crate) has_ended: bool,
 }
 
@@ -39,7 +39,7 @@ impl Viewer {
             meant: Netmap::default(),
             stock: Netmap::default(),
             rules: SessionRules::new(),
-            applied: Applied::Rebuilt,
+            rebuilds: 0,
             has_ended: false,
         };
         let message = full(house.newest(), node, &viewer.context, house.time());
@@ -118,7 +118,8 @@ impl Viewer {
         assert_eq!(self.rules.apply(message), Ok(()), "by {message:#?}");
         assert!(is_incremental(message) || !message.has_peer_deltas());
         self.meant.apply(message.clone(), house.time());
-        self.applied = self.stock.apply_as_stock(message.clone(), house.time());
+        let applied = self.stock.apply_as_stock(message.clone(), house.time());
+        self.rebuilds += usize::from(applied == Applied::Rebuilt);
     }
 
     /// The law: what was told adds up to the full netmap, however it is folded.
