@@ -12,8 +12,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub(crate) fn start(settings: &Log) {
     let level = level(settings.level);
     // Libraries log each of their steps below INFO.
-    let levels =
-        Targets::new().with_target("mesh", level).with_default(level.min(LevelFilter::INFO));
+    let levels = Targets::new()
+        .with_target("mesh", level)
+        // It warns of whatever a stranger does to it.
+        .with_target("h2", level.min(LevelFilter::ERROR))
+        .with_default(level.min(LevelFilter::INFO));
     let output = fmt::layer().with_writer(std::io::stderr);
     let started = match settings.format {
         LogFormat::Text => {

@@ -50,6 +50,7 @@ impl Clock for SystemClock {
 /// Runs the server until it is told to stop. A second signal ends the process at once.
 pub(crate) async fn run(config: Config, data_dir: &Path) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    files::raise_file_limit();
     files::make_data_dir(data_dir)?;
     let server = Server::start(config, data_dir).await?;
     signals.next().await;

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
+
 use mesh_keys::{DerpPrivate, MachinePrivate, ParseKeyError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A kind of private key that is kept in a file.
 pub(crate) trait KeyFile: FromStr<Err = ParseKeyError> {
@@ -32,6 +34,14 @@ impl KeyFile for DerpPrivate {
 
     fn text(&self) -> String {
         self.expose_text()
+    }
+}
+
+/// Lets us have as many files open as we may: each client is one, and the usual limit is a thousand.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
     }
 }
 
