@@ -7,7 +7,6 @@ use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
-
 use mesh_keys::{DerpPrivate, MachinePrivate, ParseKeyError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
