@@ -44,9 +44,9 @@ pub fn full(
     })
 }
 
-/// The whole netmap once more, for a viewer whose session was told of the snapshot `told`; `None` if there is
-/// no such node. One message, after one that takes back the peers if there are none any more: to a client, no
-/// list of peers means that they are the same.
+/// The whole netmap once more, for a viewer whose session was told of the snapshot `told`; `None` if the node is
+/// gone or goes on under another key. One message, after one that takes back the peers if there are none any more:
+/// to a client, no list of peers means that they are the same.
 pub fn full_again(
     told: &Snapshot,
     snapshot: &Snapshot,
@@ -54,10 +54,15 @@ pub fn full_again(
     context: &MapContext,
     now: Timestamp,
 ) -> Option<Vec<wire::MapResponse>> {
+    let known = told.tailnet.node(viewer);
+    let key = snapshot.tailnet.node(viewer)?.node_key;
+    if known.is_some_and(|known| known.node_key != key) {
+        return None;
+    }
     let message = full(snapshot, viewer, context, now)?;
-    let known = told.tailnet.node(viewer).filter(|_| message.peers.is_empty());
     let peers_removed: Vec<_> = known
         .into_iter()
+        .filter(|_| message.peers.is_empty())
         .flat_map(|viewer| visible_peers(told, viewer))
         .map(|node| wire::NodeId(node.id.0.into()))
         .collect();

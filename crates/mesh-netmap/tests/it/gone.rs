@@ -36,6 +36,19 @@ fn a_node_that_goes_on_under_another_key_is_told_nothing() {
 }
 
 #[test]
+fn neither_is_told_everything_again() {
+    let mut house = House::new();
+    let [deleted, rotated] = [1, 2].map(|machine| house.join(machine));
+    let mut viewers = [deleted, rotated].map(|node| Viewer::open(&house, node));
+    house.must(Command::DeleteNode { node: deleted });
+    house.rotate(2, 20);
+    for viewer in &mut viewers {
+        assert_eq!(viewer.wake_in(&house, context_with([7])), []);
+        assert!(viewer.has_ended);
+    }
+}
+
+#[test]
 fn the_client_of_a_deleted_node_that_comes_back_is_told_the_same() {
     let mut house = House::new();
     let node = house.join(1);

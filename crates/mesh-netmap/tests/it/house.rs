@@ -116,10 +116,9 @@ impl House {
     pub(crate) fn register(&mut self, machine: u64, key: PreauthKeyId) -> NodeId {
         let registration =
             Registration { preauth_key: Some(key), ..registration(machine, machine) };
-        match self.must(Command::Register(Box::new(registration))) {
-            Outcome::Registered(node) => node.id,
-            other => panic!("not registered but {other:?}"),
-        }
+        let outcome = self.must(Command::Register(Box::new(registration)));
+        let Outcome::Registered(node) = outcome else { panic!("no node in {outcome:?}") };
+        node.id
     }
 
     /// Registers a machine of alice's that comes online and tells of itself.
