@@ -1,0 +1,10 @@
+//! Sentences about map streams, under paused time.
+
+mod ends;
+mod everything;
+mod frames;
+mod keep_alive;
+mod lab;
+mod pace;
+mod presence;
+mod size;
