@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options, phases: &mut Phases) -> Result<()> {
         benches.iter().try_for_each(|bench| execute(bench.command().arg("--no-run")))
     })?;
     let postgres = phases.run("start Postgres", || Postgres::provide(Durability::Full))?;
-    println!("\n{}\n", heading()?);
+    println!("\n{}\n", heading(&postgres)?);
     for bench in &benches {
         phases.run(&format!("bench {}", bench.name), || {
             execute(bench.command().env(URL_VARIABLE, postgres.url()))
@@ -83,15 +83,16 @@ impl Bench {
     }
 }
 
-/// The heading above a set of figures: commit, processor, memory, kernel and compiler.
-fn heading() -> Result<String> {
+/// The heading above a set of figures: commit, processor, memory, kernel, compiler and Postgres.
+fn heading(postgres: &Postgres) -> Result<String> {
     let commit = output(at_root("git").args(["log", "-1", "--format=%cs, commit %h"]))?;
     let changed = output(at_root("git").args(["status", "--porcelain", "--untracked-files=no"]))?;
     let mark = if changed.is_empty() { "" } else { " and uncommitted changes" };
     let rustc = output(Command::new("rustc").arg("--version"))?;
     let kernel = output(Command::new("uname").arg("-sr"))?;
     let machine = machine().context("cannot tell the machine from /proc")?;
-    Ok(format!("## {commit}{mark}\n\n{machine}; {kernel}; {rustc}."))
+    let postgres = postgres.version()?;
+    Ok(format!("## {commit}{mark}\n\n{machine}; {kernel}; {rustc}; {postgres}."))
 }
 
 /// Processor and memory, as Linux tells them.

@@ -84,6 +84,19 @@ impl Postgres {
         }
     }
 
+    /// What it calls itself, as far as we can tell without connecting.
+    ///
+    /// # Errors
+    /// When the server's program does not run.
+    pub(crate) fn version(&self) -> Result<String> {
+        match self {
+            Self::Given(_) => Ok("Postgres as given".to_owned()),
+            Self::Private(Cluster { programs, directory, .. }) => {
+                output(programs.command("postgres", directory.path()).arg("--version"))
+            }
+        }
+    }
+
     /// The URL to connect with.
     pub(crate) fn url(&self) -> &str {
         match self {
