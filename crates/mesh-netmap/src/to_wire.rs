@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_model::{Node, NodeId, Owner, Tailnet, Timestamp, User, UserId};
-use mesh_policy::{Destination, FilterRule, Source};
+use mesh_policy::legacy::{Destination, FilterRule, Source};
 use mesh_wire as wire;
 
 use crate::MapContext;

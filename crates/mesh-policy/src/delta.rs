@@ -14,6 +14,8 @@ pub struct PolicyDelta {
     pub moved: RoaringBitmap,
     /// Selectors whose addresses are different, as numbers that the engine knows what to do with.
     pub sources: RoaringBitmap,
+    /// The set of active subnet routes is another one, which is part of what `*` stands for as a source.
+    pub routes: bool,
     /// Ids of nodes whose routes may be shown to other viewers than before.
     pub routers: RoaringBitmap,
     /// A user came, went or changed.
@@ -26,6 +28,7 @@ impl PolicyDelta {
         self.recompiled |= later.recompiled;
         self.moved |= &later.moved;
         self.sources |= &later.sources;
+        self.routes |= later.routes;
         self.routers |= &later.routers;
         self.users |= later.users;
     }

@@ -5,16 +5,25 @@
 //! downstream. Nodes that policy cannot tell apart form a *class*; visibility is a relation between classes. A
 //! tailnet without a policy has the default one, in which everybody reaches everybody.
 
+mod attributes;
+mod chunked;
 mod compiled;
+mod delta;
 mod facts;
 mod filter;
+pub mod legacy;
 pub mod policy;
+mod posture;
+mod program;
 mod ranges;
+mod routes;
+mod sources;
+mod ssh;
 mod view;
 
 pub use compiled::{ClassId, CompiledPolicy};
+pub use delta::PolicyDelta;
 pub use facts::{Device, NodeFacts, NodeOwner, Role, UserFacts, active_routes};
-pub use filter::{Destination, FilterRule, PortRange, Source};
-pub use policy::{Policy, RawJson, Selector, SelectorId};
+pub use policy::{Policy, PortRange, RawJson, Selector, SelectorId};
 pub use ranges::{IpRange, IpRanges};
-pub use view::{CapGrant, Capabilities, NetPortRange, NodeView, PeerView, SshAccess};
+pub use view::{CapGrant, Capabilities, FilterRule, NetPortRange, NodeView, PeerView, SshAccess};

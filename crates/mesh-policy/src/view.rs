@@ -8,6 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mesh_model::NodeId;
 
+use crate::compiled::CompiledPolicy;
+use crate::facts::NodeFacts;
 use crate::policy::{PortRange, RawJson};
 
 /// Capabilities with their values; a value list that is absent goes over the wire as `null`.
@@ -85,4 +87,34 @@ pub struct NodeView {
     pub attributes: Capabilities,
     /// Whom it sees.
     pub peers: BTreeMap<NodeId, PeerView>,
+}
+
+impl CompiledPolicy {
+    /// Everything that policy says about a node; `None` without such a node.
+    pub fn view(&self, id: NodeId) -> Option<NodeView> {
+        let peer = |peer: u32| {
+            let peer = NodeId(peer);
+            let view = PeerView {
+                addresses: self.addresses_seen(id, peer),
+                routes: self.routes_shown(id, peer),
+            };
+            (peer, view)
+        };
+        self.node(id)?;
+        Some(NodeView {
+            packet_filter: self.packet_filter(id),
+            ssh: self.ssh_access(id),
+            addresses: self.addresses_seen(id, id),
+            primary_routes: self.primary_routes(id),
+            attributes: self.attributes(id),
+            peers: self.peers(id).iter().map(peer).collect(),
+        })
+    }
+
+    /// The addresses of a node that a viewer is told of: no IPv4 if either of them does without.
+    pub fn addresses_seen(&self, viewer: NodeId, node: NodeId) -> Vec<IpAddr> {
+        let hides_ipv4 = self.hides_ipv4(viewer) || self.hides_ipv4(node);
+        let addresses = self.node(node).into_iter().flat_map(NodeFacts::addresses);
+        addresses.filter(|address| !hides_ipv4 || address.is_ipv6()).collect()
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mesh_keys::{MachinePublic, NodePublic};
 use mesh_model::{Node, Tailnet, Timestamp, UserId};
-use mesh_policy::CompiledPolicy;
+use mesh_policy::legacy::AllowAll;
 use roaring::RoaringBitmap;
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ pub struct Snapshot {
     /// Users, nodes and keys.
     pub tailnet: Tailnet,
     /// Who sees whom.
-    pub policy: CompiledPolicy,
+    pub policy: AllowAll,
     /// Logins that wait for approval.
     pub logins: Logins,
 }

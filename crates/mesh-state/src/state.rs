@@ -7,7 +7,7 @@ use mesh_model::{
     ApiKey, ApiKeyId, Node, NodeId, PreauthKey, PreauthKeyId, SessionId, Tailnet, TailnetId,
     Timestamp, Tombstone, User, UserId,
 };
-use mesh_policy::CompiledPolicy;
+use mesh_policy::legacy::AllowAll;
 
 use crate::addresses::AddressCursor;
 use crate::deadlines::Deadlines;
@@ -23,7 +23,7 @@ pub struct State {
     pub(crate) id: TailnetId,
     pub(crate) settings: Arc<Settings>,
     pub(crate) tailnet: Tailnet,
-    pub(crate) policy: CompiledPolicy,
+    pub(crate) policy: AllowAll,
     pub(crate) logins: Logins,
     pub(crate) counters: Counters,
     pub(crate) deadlines: Deadlines,
@@ -40,7 +40,7 @@ impl State {
             id,
             settings: Arc::new(settings),
             tailnet: loaded.tailnet,
-            policy: CompiledPolicy::allow_all(),
+            policy: AllowAll::allow_all(),
             logins: Logins::default(),
             counters: loaded.counters,
             deadlines: Deadlines::default(),

@@ -1,0 +1,800 @@
+//! A policy worked out as far as it can be without nodes: who is the source of what.
+//!
+//! *Atoms* number everything that a node can be hit by: the policy's selectors first, then sources narrowed by a
+//! posture, then what only destinations have: exit nodes, and the routers of each `via` grant. Edges lead from
+//! source atoms to destination atoms. `*` on either side is not an edge but a mark on the other side, for it
+//! hits everybody.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use ipnet::IpNet;
+
+use crate::policy::{AppCapabilities, Policy, PortRange, RawJson, Selector, SelectorId};
+use crate::ranges::IpRanges;
+use crate::sources::{SourceCache, SourceKey, SourceKeyId, SourceKeys};
+use crate::view::Capabilities;
+
+/// Something a node can be hit by.
+pub(crate) type Atom = u32;
+
+/// Sorted, each once.
+pub(crate) type Atoms = Arc<[Atom]>;
+
+/// The Internet as exit nodes serve it. Source: POLICY 6.3 of the design, from captures.
+pub(crate) static INTERNET: LazyLock<IpRanges> = LazyLock::new(|| {
+    let prefixes = |texts: &[&str]| -> IpRanges {
+        texts
+            .iter()
+            .map(|text| text.parse::<IpNet>().expect("invariant: a literal prefix"))
+            .collect()
+    };
+    let mut internet = prefixes(&["0.0.0.0/0", "2000::/3"]);
+    internet.remove(&prefixes(&[
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "100.64.0.0/10",
+    ]));
+    internet
+});
+
+/// What `*` stands for as a source: the addresses of tailnets, without the range that `ChromeOS` uses inside VMs.
+pub(crate) static WILDCARD: LazyLock<IpRanges> = LazyLock::new(|| {
+    let prefix = |text: &str| -> IpRanges {
+        text.parse::<IpNet>().expect("invariant: a literal prefix").into()
+    };
+    let mut wildcard = prefix("100.64.0.0/10");
+    wildcard.remove(&prefix("100.115.92.0/23"));
+    wildcard.extend(&prefix("fd7a:115c:a1e0::/48"));
+    wildcard
+});
+
+/// What a selector is to the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Nodes by who they belong to.
+    Identity,
+    /// Addresses.
+    Literal(IpRanges),
+    /// `*` and `autogroup:danger-all`: everybody.
+    Everybody,
+    /// `autogroup:self`.
+    SelfNodes,
+    /// `autogroup:internet`.
+    Internet,
+}
+
+/// What a rule lets in or tells.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Packets.
+    Ports {
+        /// None: the default set.
+        proto: Option<u8>,
+    },
+    /// Capabilities of the sources.
+    Capabilities(Arc<Capabilities>),
+    /// The other direction of capabilities: what the rule's destinations are to its sources.
+    Companion(Arc<Capabilities>),
+}
+
+/// One filter rule of the tailnet, before it is merged with others and reduced to a node. Its place in
+/// [`Program::items`] is its place in every filter.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// Whose packets it lets in. For a companion: the written rule's destinations.
+    pub(crate) sources: SourceKeyId,
+    /// To where. For a companion: the written rule's sources.
+    pub(crate) destinations: Vec<ItemDestination>,
+    pub(crate) effect: Effect,
+    pub(crate) scope: Scope,
+}
+
+/// Where a rule holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// On every node that a destination hits.
+    Tailnet,
+    /// Among the nodes of each user.
+    SelfNodes,
+    /// On the routers of a `via` grant, an index into [`Program::vias`].
+    Via(u32),
+}
+
+/// A destination of an [`Item`].
+#[derive(Debug, Clone)]
+pub(crate) struct ItemDestination {
+    pub(crate) atom: Atom,
+    /// Empty for capabilities.
+    pub(crate) ports: Arc<[PortRange]>,
+}
+
+/// A `via` grant.
+#[derive(Debug)]
+pub(crate) struct Via {
+    /// Atoms of its sources.
+    pub(crate) sources: Vec<Atom>,
+    /// Whether `*` is a source.
+    pub(crate) from_everybody: bool,
+    /// Tag selectors of its routers.
+    pub(crate) tags: Vec<Atom>,
+    pub(crate) destinations: Vec<Atom>,
+    /// The atom of its routers.
+    pub(crate) routers: Atom,
+}
+
+/// What edges start or end at `*`, and what else is known of an atom.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Marks {
+    /// As a source it reaches everybody.
+    pub(crate) reaches_everybody: bool,
+    /// As a destination it is reached by everybody.
+    pub(crate) reached_by_everybody: bool,
+    /// As a source it reaches the whole Internet.
+    pub(crate) reaches_internet: bool,
+    /// As a source it reaches its user's own nodes.
+    pub(crate) reaches_self: bool,
+}
+
+/// Lists of atoms by atom.
+#[derive(Debug, Default)]
+pub(crate) struct Adjacency {
+    starts: Vec<u32>,
+    ends: Vec<Atom>,
+}
+
+impl Adjacency {
+    /// `edges` are sorted.
+    fn new(atom_count: usize, edges: &[(Atom, Atom)]) -> Self {
+        let mut starts = vec![0; atom_count + 1];
+        for (from, _) in edges {
+            starts[*from as usize + 1] += 1;
+        }
+        for index in 0..atom_count {
+            starts[index + 1] += starts[index];
+        }
+        Self { starts, ends: edges.iter().map(|(_, to)| *to).collect() }
+    }
+
+    /// What follows an atom, sorted.
+    pub(crate) fn of(&self, atom: Atom) -> &[Atom] {
+        let index = atom as usize;
+        &self.ends[self.starts[index] as usize..self.starts[index + 1] as usize]
+    }
+}
+
+/// Who may be the source or destination of what, for one policy.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) keys: SourceKeys,
+    pub(crate) items: Vec<Item>,
+    /// Items and destination numbers by destination atom; rules of users' own nodes have no place here.
+    pub(crate) items_by_atom: HashMap<Atom, Vec<(u32, u32)>>,
+    pub(crate) self_items: Vec<u32>,
+    pub(crate) vias: Vec<Via>,
+    pub(crate) marks: Vec<Marks>,
+    /// `*` reaches everybody.
+    pub(crate) all_to_all: bool,
+    /// `*` reaches the whole Internet.
+    pub(crate) everybody_reaches_internet: bool,
+    /// `*` reaches its user's own nodes.
+    pub(crate) everybody_reaches_self: bool,
+    /// From sources to destinations.
+    pub(crate) reaches: Adjacency,
+    /// From destinations to sources.
+    pub(crate) reached_by: Adjacency,
+    /// The atom of exit nodes.
+    pub(crate) exit: Atom,
+    /// Literals that lie inside the Internet: exit nodes let their packets in.
+    pub(crate) inside_internet: Vec<Atom>,
+    /// The atom of `*`, if the policy names it, which stands for all active routes among changed sources.
+    pub(crate) everybody: Option<Atom>,
+    pub(crate) identities: Identities,
+    pub(crate) literals: Literals,
+    /// Sources narrowed by postures: the atom, and the key that says who.
+    pub(crate) postured: Vec<(Atom, Arc<[Atom]>, Arc<[Arc<str>]>)>,
+    pub(crate) cache: SourceCache,
+    stamps: AtomicU64,
+}
+
+impl Program {
+    pub(crate) fn new(policy: Arc<Policy>) -> Self {
+        Builder::new(&policy).build(policy.clone())
+    }
+
+    /// A number that was never given before, also not in a draft that came to nothing.
+    pub(crate) fn next_stamp(&self) -> u64 {
+        self.stamps.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How many atoms there are.
+    pub(crate) fn atom_count(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// What a selector is; atoms beyond the selectors are of identity.
+    pub(crate) fn kind(&self, atom: Atom) -> &Kind {
+        self.kinds.get(atom as usize).unwrap_or(&Kind::Identity)
+    }
+
+    pub(crate) fn has_self(&self) -> bool {
+        !self.self_items.is_empty()
+    }
+
+    /// Whether something hit by `from` reaches something hit by `to`.
+    pub(crate) fn does_reach(&self, from: &[Atom], to: &[Atom]) -> bool {
+        let marks = |atom: &Atom| self.marks[*atom as usize];
+        self.all_to_all
+            || from.iter().any(|atom| marks(atom).reaches_everybody)
+            || to.iter().any(|atom| marks(atom).reached_by_everybody)
+            || from.iter().any(|atom| do_share(self.reaches.of(*atom), to))
+    }
+
+    /// Whether something hit by these reaches the whole Internet.
+    pub(crate) fn does_reach_internet(&self, from: &[Atom]) -> bool {
+        self.everybody_reaches_internet
+            || from.iter().any(|atom| self.marks[*atom as usize].reaches_internet)
+    }
+
+    /// Whether one of these reaches its user's own nodes.
+    pub(crate) fn does_reach_self(&self, from: &[Atom]) -> bool {
+        self.everybody_reaches_self
+            || from.iter().any(|atom| self.marks[*atom as usize].reaches_self)
+    }
+}
+
+/// Whether two sorted lists have an item in common.
+pub(crate) fn do_share(one: &[Atom], other: &[Atom]) -> bool {
+    let (short, long) = if one.len() < other.len() { (one, other) } else { (other, one) };
+    if short.len() * 8 < long.len() {
+        return short.iter().any(|atom| long.binary_search(atom).is_ok());
+    }
+    let (mut left, mut right) = (short.iter().peekable(), long.iter().peekable());
+    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        match a.cmp(b) {
+            std::cmp::Ordering::Less => left.next(),
+            std::cmp::Ordering::Greater => right.next(),
+            std::cmp::Ordering::Equal => return true,
+        };
+    }
+    false
+}
+
+/// Selectors by what nodes are.
+#[derive(Debug, Default)]
+pub(crate) struct Identities {
+    pub(crate) tags: HashMap<Arc<str>, Atom>,
+    /// User and group selectors by the users' login names.
+    pub(crate) logins: HashMap<Arc<str>, Vec<Atom>>,
+    /// Selectors of whole domains.
+    pub(crate) domains: HashMap<Arc<str>, Atom>,
+    pub(crate) member: Option<Atom>,
+    pub(crate) tagged: Option<Atom>,
+    pub(crate) admin: Option<Atom>,
+    pub(crate) owner: Option<Atom>,
+}
+
+/// Selectors by address.
+#[derive(Debug, Default)]
+pub(crate) struct Literals {
+    by_prefix: HashMap<IpNet, Vec<Atom>>,
+    /// The same, sorted by network: whatever lies inside a prefix stands together.
+    sorted: Vec<(IpNet, Atom)>,
+    /// Lengths in use.
+    lengths_v4: Vec<u8>,
+    lengths_v6: Vec<u8>,
+}
+
+impl Literals {
+    fn new(literals: impl Iterator<Item = (Atom, Vec<IpNet>)>) -> Self {
+        let mut index = Self::default();
+        for (atom, prefixes) in literals {
+            for prefix in prefixes {
+                index.by_prefix.entry(prefix).or_default().push(atom);
+                index.sorted.push((prefix, atom));
+            }
+        }
+        index.sorted.sort_unstable();
+        for prefix in index.by_prefix.keys() {
+            match prefix {
+                IpNet::V4(prefix) => index.lengths_v4.push(prefix.prefix_len()),
+                IpNet::V6(prefix) => index.lengths_v6.push(prefix.prefix_len()),
+            }
+        }
+        for lengths in [&mut index.lengths_v4, &mut index.lengths_v6] {
+            lengths.sort_unstable();
+            lengths.dedup();
+        }
+        index
+    }
+
+    /// Adds every literal that shares an address with a prefix.
+    pub(crate) fn add_overlapping(&self, prefix: IpNet, atoms: &mut Vec<Atom>) {
+        let lengths = if prefix.addr().is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };
+        for length in lengths.iter().take_while(|length| **length < prefix.prefix_len()) {
+            let wider = IpNet::new(prefix.addr(), *length)
+                .expect("invariant: shorter than a valid length")
+                .trunc();
+            atoms.extend(self.by_prefix.get(&wider).into_iter().flatten());
+        }
+        let prefix = prefix.trunc();
+        let start = self.sorted.partition_point(|(known, _)| known.network() < prefix.network());
+        let inside = |(known, _): &&(IpNet, Atom)| prefix.contains(&known.network());
+        let narrower = self.sorted[start..].iter().take_while(inside);
+        atoms.extend(
+            narrower
+                .filter(|(known, _)| known.prefix_len() >= prefix.prefix_len())
+                .map(|(_, atom)| *atom),
+        );
+    }
+}
+
+struct Builder<'a> {
+    policy: &'a Policy,
+    kinds: Vec<Kind>,
+    keys: SourceKeys,
+    items: Vec<Item>,
+    self_items: Vec<u32>,
+    vias: Vec<Via>,
+    edges: Vec<(Atom, Atom)>,
+    /// Beside the marks of atoms: of `*` as a source.
+    marks: Vec<Marks>,
+    everybody: Marks,
+    atom_count: Atom,
+    exit: Atom,
+    postured: Vec<(Atom, Arc<[Atom]>, Arc<[Arc<str>]>)>,
+    postured_known: HashMap<(Vec<Atom>, Vec<Arc<str>>), Atom>,
+    ports_known: HashMap<Vec<PortRange>, Arc<[PortRange]>>,
+}
+
+/// A rule as written: an entry of `grants`, or one destination of an entry of `acls`.
+struct Rule<'a> {
+    src: &'a [SelectorId],
+    src_posture: &'a [Arc<str>],
+    dst: Vec<Atom>,
+    ip: Vec<(Option<u8>, &'a [PortRange])>,
+    app: &'a AppCapabilities,
+    via: &'a [SelectorId],
+}
+
+/// Capabilities that give the other side one, too. Source: tailscale `tailcfg.PeerCapabilityTaildriveSharer` and
+/// `PeerCapabilityRelayTarget`.
+const COMPANIONS: [(&str, &str); 2] = [
+    ("tailscale.com/cap/drive", "tailscale.com/cap/drive-sharer"),
+    ("tailscale.com/cap/relay", "tailscale.com/cap/relay-target"),
+];
+
+impl<'a> Builder<'a> {
+    fn new(policy: &'a Policy) -> Self {
+        let kinds: Vec<Kind> =
+            policy.selectors.iter().map(|selector| kind_of(policy, selector)).collect();
+        let atom_count = Atom::try_from(kinds.len()).expect("invariant: texts are bounded") + 1;
+        Self {
+            policy,
+            marks: vec![Marks::default(); atom_count as usize],
+            exit: atom_count - 1,
+            atom_count,
+            kinds,
+            keys: SourceKeys::default(),
+            items: Vec::new(),
+            self_items: Vec::new(),
+            vias: Vec::new(),
+            edges: Vec::new(),
+            everybody: Marks::default(),
+            postured: Vec::new(),
+            postured_known: HashMap::new(),
+            ports_known: HashMap::new(),
+        }
+    }
+
+    fn build(mut self, policy: Arc<Policy>) -> Program {
+        self.add_rules();
+        self.edges.sort_unstable();
+        self.edges.dedup();
+        let atom_count = self.atom_count as usize;
+        let reaches = Adjacency::new(atom_count, &self.edges);
+        for edge in &mut self.edges {
+            *edge = (edge.1, edge.0);
+        }
+        self.edges.sort_unstable();
+        let reached_by = Adjacency::new(atom_count, &self.edges);
+        let literals = (0..).zip(&self.kinds).filter_map(|(atom, kind)| match kind {
+            Kind::Literal(ranges) => Some((atom, ranges.prefixes().collect())),
+            Kind::Internet => Some((atom, INTERNET.prefixes().collect())),
+            Kind::Identity | Kind::Everybody | Kind::SelfNodes => None,
+        });
+        let inside_internet = (0..)
+            .zip(&self.kinds)
+            .filter(|(_, kind)| match kind {
+                Kind::Literal(ranges) => {
+                    ranges.ranges().any(|range| INTERNET.covers(&range.prefixes().collect()))
+                }
+                Kind::Internet => true,
+                Kind::Identity | Kind::Everybody | Kind::SelfNodes => false,
+            })
+            .map(|(atom, _)| atom)
+            .collect();
+        Program {
+            literals: Literals::new(literals),
+            identities: identities(&policy),
+            everybody: position(&policy, &Selector::Any),
+            inside_internet,
+            items_by_atom: items_by_atom(&self.items),
+            cache: SourceCache::new(self.keys.len()),
+            keys: self.keys,
+            items: self.items,
+            self_items: self.self_items,
+            vias: self.vias,
+            all_to_all: self.everybody.reaches_everybody,
+            everybody_reaches_internet: self.everybody.reaches_internet,
+            everybody_reaches_self: self.everybody.reaches_self,
+            marks: self.marks,
+            reaches,
+            reached_by,
+            exit: self.exit,
+            postured: self.postured,
+            kinds: self.kinds,
+            stamps: AtomicU64::new(1),
+            policy,
+        }
+    }
+
+    /// All grants in the order of the text, then all acls.
+    fn add_rules(&mut self) {
+        let policy = self.policy;
+        if policy.allows_all() {
+            return self.add_implicit_rule();
+        }
+        for grant in policy.grants.iter().flatten() {
+            self.add_rule(&Rule {
+                src: &grant.src,
+                src_posture: &grant.src_posture,
+                dst: grant.dst.iter().map(|selector| selector.0).collect(),
+                ip: grant.ip.iter().map(|ip| (ip.proto, &ip.ports[..])).collect(),
+                app: &grant.app,
+                via: &grant.via,
+            });
+        }
+        for acl in policy.acls.iter().flatten() {
+            let is_self = |index: &usize| {
+                matches!(policy.selector(acl.dst[*index].selector), Selector::SelfNodes)
+            };
+            let mut order: Vec<usize> = (0..acl.dst.len()).collect();
+            let has_other = acl.dst.iter().any(|dst| !is_autogroup(policy.selector(dst.selector)));
+            if has_other {
+                order.sort_by_key(is_self);
+            }
+            for index in order {
+                let destination = &acl.dst[index];
+                self.add_rule(&Rule {
+                    src: &acl.src,
+                    src_posture: &acl.src_posture,
+                    dst: vec![destination.selector.0],
+                    ip: vec![(acl.proto, &destination.ports)],
+                    app: &Vec::new(),
+                    via: &[],
+                });
+            }
+        }
+    }
+
+    /// `* -> *:*`, of a policy that says nothing. `*` may have no atom then.
+    fn add_implicit_rule(&mut self) {
+        self.everybody =
+            Marks { reaches_everybody: true, reaches_internet: true, ..Marks::default() };
+        let any = self.new_atom();
+        self.kinds.resize(any as usize, Kind::Identity);
+        self.kinds.push(Kind::Everybody);
+        let sources = self.keys.intern(SourceKey::everybody());
+        let ports = self.ports(&[PortRange::ALL]);
+        self.items.push(Item {
+            sources,
+            destinations: vec![ItemDestination { atom: any, ports }],
+            effect: Effect::Ports { proto: None },
+            scope: Scope::Tailnet,
+        });
+    }
+
+    fn new_atom(&mut self) -> Atom {
+        let atom = self.atom_count;
+        self.atom_count += 1;
+        self.marks.push(Marks::default());
+        atom
+    }
+
+    fn add_rule(&mut self, rule: &Rule<'_>) {
+        if rule.src.is_empty() || rule.dst.is_empty() {
+            return;
+        }
+        let src = self.sources(rule);
+        let key = self.key(&src);
+        if !rule.via.is_empty() {
+            return self.add_via(rule, &src, key);
+        }
+        let is_self = |atom: &Atom| matches!(self.kinds[*atom as usize], Kind::SelfNodes);
+        let (own, others): (Vec<Atom>, Vec<Atom>) = rule.dst.iter().copied().partition(is_self);
+        if !others.is_empty() {
+            self.add_edges(&src, &others);
+            self.add_items(rule, &src, key, &others, Scope::Tailnet);
+        }
+        if !own.is_empty() {
+            self.mark_sources(&src, |marks| marks.reaches_self = true);
+            self.add_items(rule, &src, key, &own[..1], Scope::SelfNodes);
+        }
+    }
+
+    /// The atoms of a rule's sources: its selectors, or one atom for those of them who meet a posture.
+    fn sources(&mut self, rule: &Rule<'_>) -> Vec<Atom> {
+        let mut atoms: Vec<Atom> = rule.src.iter().map(|selector| selector.0).collect();
+        atoms.sort_unstable();
+        atoms.dedup();
+        if rule.src_posture.is_empty() {
+            return atoms;
+        }
+        let known = (atoms, rule.src_posture.to_vec());
+        if let Some(atom) = self.postured_known.get(&known) {
+            return vec![*atom];
+        }
+        let atom = self.new_atom();
+        self.postured.push((atom, known.0[..].into(), known.1[..].into()));
+        self.postured_known.insert(known, atom);
+        vec![atom]
+    }
+
+    fn key(&mut self, atoms: &[Atom]) -> SourceKeyId {
+        let is = |wanted: &Selector| {
+            atoms.iter().any(|atom| self.policy.selectors.get(*atom as usize) == Some(wanted))
+        };
+        let key = SourceKey {
+            is_danger_all: is(&Selector::DangerAll),
+            is_everybody: is(&Selector::Any),
+            atoms: atoms.into(),
+        };
+        self.keys.intern(key)
+    }
+
+    fn mark_sources(&mut self, src: &[Atom], mark: impl Fn(&mut Marks)) {
+        for atom in src {
+            if self.kinds.get(*atom as usize) == Some(&Kind::Everybody) {
+                mark(&mut self.everybody);
+            } else {
+                mark(&mut self.marks[*atom as usize]);
+            }
+        }
+    }
+
+    fn add_edges(&mut self, src: &[Atom], dst: &[Atom]) {
+        let is_everybody =
+            |atom: &&Atom| matches!(self.kinds.get(**atom as usize), Some(Kind::Everybody));
+        let to_everybody = dst.iter().any(|atom| is_everybody(&atom));
+        let from_everybody = src.iter().any(|atom| is_everybody(&atom));
+        let covers_internet = to_everybody || self.union(dst).covers(&INTERNET);
+        let destinations: Vec<Atom> = dst
+            .iter()
+            .filter(|atom| !is_everybody(atom))
+            .copied()
+            .chain(covers_internet.then_some(self.exit))
+            .collect();
+        let sources: Vec<Atom> = src.iter().filter(|atom| !is_everybody(atom)).copied().collect();
+        if to_everybody {
+            self.mark_sources(src, |marks| marks.reaches_everybody = true);
+        }
+        if covers_internet {
+            self.mark_sources(src, |marks| marks.reaches_internet = true);
+        }
+        if from_everybody {
+            for atom in &destinations {
+                self.marks[*atom as usize].reached_by_everybody = true;
+            }
+        }
+        self.edges.extend(
+            sources.iter().flat_map(|from| destinations.iter().map(move |to| (*from, *to))),
+        );
+    }
+
+    /// The addresses that destinations name by themselves.
+    fn union(&self, atoms: &[Atom]) -> IpRanges {
+        let mut union = IpRanges::default();
+        for atom in atoms {
+            match &self.kinds[*atom as usize] {
+                Kind::Literal(ranges) => union.extend(ranges),
+                Kind::Internet => union.extend(&INTERNET),
+                Kind::Identity | Kind::Everybody | Kind::SelfNodes => {}
+            }
+        }
+        union
+    }
+
+    /// Port rules in the order of `ip`, then capabilities, then their companions.
+    fn add_items(
+        &mut self,
+        rule: &Rule<'_>,
+        src: &[Atom],
+        key: SourceKeyId,
+        dst: &[Atom],
+        scope: Scope,
+    ) {
+        for (proto, ports) in &rule.ip {
+            let ports = self.ports(ports);
+            let destinations =
+                dst.iter().map(|atom| ItemDestination { atom: *atom, ports: ports.clone() });
+            let destinations = destinations.collect();
+            self.add_item(Item {
+                sources: key,
+                destinations,
+                effect: Effect::Ports { proto: *proto },
+                scope,
+            });
+        }
+        if rule.app.is_empty() {
+            return;
+        }
+        let without_ports = |atoms: &[Atom]| -> Vec<ItemDestination> {
+            atoms.iter().map(|atom| ItemDestination { atom: *atom, ports: Arc::new([]) }).collect()
+        };
+        let effect = Effect::Capabilities(Arc::new(capabilities(rule.app)));
+        self.add_item(Item { sources: key, destinations: without_ports(dst), effect, scope });
+        for (capability, companion) in COMPANIONS {
+            if rule.app.iter().any(|(name, _)| **name == *capability) {
+                let effect = Effect::Companion(Arc::new(
+                    [(Arc::from(companion), None)].into_iter().collect(),
+                ));
+                let sources = self.key(dst);
+                let destinations = without_ports(src);
+                self.add_item(Item { sources, destinations, effect, scope });
+            }
+        }
+    }
+
+    fn add_item(&mut self, item: Item) {
+        if item.scope == Scope::SelfNodes {
+            self.self_items
+                .push(u32::try_from(self.items.len()).expect("invariant: texts are bounded"));
+        }
+        self.items.push(item);
+    }
+
+    /// A grant by way of routers: its rules are theirs alone, and of its capabilities nobody is told.
+    fn add_via(&mut self, rule: &Rule<'_>, src: &[Atom], key: SourceKeyId) {
+        let number = u32::try_from(self.vias.len()).expect("invariant: texts are bounded");
+        let routers = self.new_atom();
+        let is_everybody = |atom: &Atom| self.kinds.get(*atom as usize) == Some(&Kind::Everybody);
+        self.vias.push(Via {
+            sources: src.iter().copied().filter(|atom| !is_everybody(atom)).collect(),
+            from_everybody: src.iter().any(is_everybody),
+            tags: rule.via.iter().map(|tag| tag.0).collect(),
+            destinations: rule.dst.clone(),
+            routers,
+        });
+        let via = &self.vias[number as usize];
+        self.marks[routers as usize].reached_by_everybody = via.from_everybody;
+        self.edges.extend(via.sources.iter().map(|from| (*from, routers)));
+        for (proto, ports) in &rule.ip {
+            let ports = self.ports(ports);
+            let destinations = rule
+                .dst
+                .iter()
+                .map(|atom| ItemDestination { atom: *atom, ports: ports.clone() })
+                .collect();
+            self.add_item(Item {
+                sources: key,
+                destinations,
+                effect: Effect::Ports { proto: *proto },
+                scope: Scope::Via(number),
+            });
+        }
+    }
+
+    fn ports(&mut self, ports: &[PortRange]) -> Arc<[PortRange]> {
+        if let Some(known) = self.ports_known.get(ports) {
+            return known.clone();
+        }
+        let shared: Arc<[PortRange]> = ports.into();
+        self.ports_known.insert(ports.to_vec(), shared.clone());
+        shared
+    }
+}
+
+fn capabilities(app: &AppCapabilities) -> Capabilities {
+    let value = |values: &Vec<RawJson>| (!values.is_empty()).then(|| values.clone());
+    app.iter().map(|(name, values)| (name.clone(), value(values))).collect()
+}
+
+fn is_autogroup(selector: &Selector) -> bool {
+    match selector {
+        Selector::Member
+        | Selector::Tagged
+        | Selector::SelfNodes
+        | Selector::Internet
+        | Selector::DangerAll
+        | Selector::Admin
+        | Selector::Owner => true,
+        Selector::Any
+        | Selector::User(_)
+        | Selector::UserDomain(_)
+        | Selector::Group(_)
+        | Selector::Tag(_)
+        | Selector::Host(_)
+        | Selector::IpSet(_)
+        | Selector::Prefix(_) => false,
+    }
+}
+
+fn kind_of(policy: &Policy, selector: &Selector) -> Kind {
+    match selector {
+        Selector::Any | Selector::DangerAll => Kind::Everybody,
+        Selector::SelfNodes => Kind::SelfNodes,
+        Selector::Internet => Kind::Internet,
+        Selector::Host(name) => {
+            Kind::Literal(policy.hosts.get(name).copied().map(IpRanges::from).unwrap_or_default())
+        }
+        Selector::IpSet(name) => {
+            Kind::Literal(policy.ipsets.get(name).cloned().unwrap_or_default())
+        }
+        Selector::Prefix(prefix) => Kind::Literal((*prefix).into()),
+        Selector::User(_)
+        | Selector::UserDomain(_)
+        | Selector::Group(_)
+        | Selector::Tag(_)
+        | Selector::Member
+        | Selector::Tagged
+        | Selector::Admin
+        | Selector::Owner => Kind::Identity,
+    }
+}
+
+fn position(policy: &Policy, wanted: &Selector) -> Option<Atom> {
+    let index = policy.selectors.iter().position(|selector| selector == wanted)?;
+    Atom::try_from(index).ok()
+}
+
+/// Items by destination, in the order of the items.
+fn items_by_atom(items: &[Item]) -> HashMap<Atom, Vec<(u32, u32)>> {
+    let mut index: HashMap<Atom, Vec<(u32, u32)>> = HashMap::new();
+    for (number, item) in (0..).zip(items) {
+        if item.scope == Scope::Tailnet {
+            for (place, destination) in (0..).zip(&item.destinations) {
+                index.entry(destination.atom).or_default().push((number, place));
+            }
+        }
+    }
+    index
+}
+
+fn identities(policy: &Policy) -> Identities {
+    let mut index = Identities::default();
+    let login = |token: &Arc<str>| -> Arc<str> { token.strip_suffix('@').unwrap_or(token).into() };
+    for (atom, selector) in (0..).zip(&policy.selectors) {
+        match selector {
+            Selector::User(token) => index.logins.entry(login(token)).or_default().push(atom),
+            Selector::Group(name) => {
+                for token in policy.groups.get(name).into_iter().flatten() {
+                    index.logins.entry(login(token)).or_default().push(atom);
+                }
+            }
+            Selector::UserDomain(domain) => {
+                index.domains.insert(domain.clone(), atom);
+            }
+            Selector::Tag(tag) => {
+                index.tags.insert(tag.clone(), atom);
+            }
+            Selector::Member => index.member = Some(atom),
+            Selector::Tagged => index.tagged = Some(atom),
+            Selector::Admin => index.admin = Some(atom),
+            Selector::Owner => index.owner = Some(atom),
+            Selector::Any
+            | Selector::Host(_)
+            | Selector::IpSet(_)
+            | Selector::Prefix(_)
+            | Selector::SelfNodes
+            | Selector::Internet
+            | Selector::DangerAll => {}
+        }
+    }
+    index
+}

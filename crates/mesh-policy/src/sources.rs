@@ -1,0 +1,94 @@
+//! The sources of filter rules, as text: the IP-set cache.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::program::Atom;
+
+/// How many texts of a source are kept: streams ask for the one they told and the newest.
+const TEXTS_MAX: usize = 3;
+
+/// A [`SourceKey`] of a program, as an index.
+pub(crate) type SourceKeyId = u32;
+
+/// Whose packets a rule lets in. Rules with the same sources share it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SourceKey {
+    /// `autogroup:danger-all` is among them.
+    pub(crate) is_danger_all: bool,
+    /// `*` is among them.
+    pub(crate) is_everybody: bool,
+    /// All of them, sorted.
+    pub(crate) atoms: Arc<[Atom]>,
+}
+
+impl SourceKey {
+    /// `*` alone.
+    pub(crate) fn everybody() -> Self {
+        Self { is_danger_all: false, is_everybody: true, atoms: Arc::new([]) }
+    }
+}
+
+/// The distinct sources of a program.
+#[derive(Debug, Default)]
+pub(crate) struct SourceKeys {
+    keys: Vec<SourceKey>,
+    known: HashMap<SourceKey, SourceKeyId>,
+}
+
+impl SourceKeys {
+    pub(crate) fn intern(&mut self, key: SourceKey) -> SourceKeyId {
+        if let Some(id) = self.known.get(&key) {
+            return *id;
+        }
+        let id = SourceKeyId::try_from(self.keys.len()).expect("invariant: texts are bounded");
+        self.keys.push(key.clone());
+        self.known.insert(key, id);
+        id
+    }
+
+    pub(crate) fn get(&self, id: SourceKeyId) -> &SourceKey {
+        &self.keys[id as usize]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+/// The `SrcIPs` of a rule: sorted as text, each once.
+pub(crate) type SourceText = Arc<[Arc<str>]>;
+
+/// A text and the stamp of what it was made of.
+type Stamped = (u64, SourceText);
+
+/// Texts by key. A stamp names one state of everything that a text is made of, so that snapshots of different
+/// ages share the cache.
+#[derive(Debug)]
+pub(crate) struct SourceCache(Vec<Mutex<Vec<Stamped>>>);
+
+impl SourceCache {
+    pub(crate) fn new(keys: usize) -> Self {
+        Self((0..keys).map(|_| Mutex::default()).collect())
+    }
+
+    /// The text of a key at a stamp, made by `make` if it is not known.
+    pub(crate) fn get_or_make(
+        &self,
+        key: SourceKeyId,
+        stamp: u64,
+        make: impl FnOnce() -> SourceText,
+    ) -> SourceText {
+        let slot = &self.0[key as usize];
+        let mut texts = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, text)) = texts.iter().find(|(known, _)| *known == stamp) {
+            return text.clone();
+        }
+        if texts.len() == TEXTS_MAX {
+            texts.remove(0);
+        }
+        let text = make();
+        texts.push((stamp, text.clone()));
+        text
+    }
+}
