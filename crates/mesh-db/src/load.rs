@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
-use mesh_model::{ApiKey, Node, PreauthKey, TailnetId, Tombstone, User};
+use mesh_model::{ApiKey, Node, PolicyVersion, PreauthKey, TailnetId, Tombstone, User};
 use mesh_state::{Counters, Loaded};
 
 use crate::engine::Engine;
@@ -26,6 +26,8 @@ pub(crate) async fn load<E: Engine>(
     each::<E, PreauthKey>(connection, tailnet, |key| to.put_preauth_key(Arc::new(key))).await?;
     each::<E, ApiKey>(connection, tailnet, |key| to.put_api_key(Arc::new(key))).await?;
     each::<E, Tombstone>(connection, tailnet, |tombstone| to.put_tombstone(tombstone)).await?;
+    let keep = |version| to.put_policy_version(Arc::new(version));
+    each::<E, PolicyVersion>(connection, tailnet, keep).await?;
     E::run(connection, "COMMIT").await?;
     Ok(loaded)
 }

@@ -19,7 +19,7 @@ macro_rules! steps {
     };
 }
 
-steps!["20261121000000_tailnet.sql"];
+steps!["20261121000000_tailnet.sql", "20261121140000_policy.sql"];
 
 /// Brings the schema up to date.
 pub(crate) async fn run(steps: Steps, connection: &mut impl Migrate) -> Result<(), MigrateError> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use mesh_model::{ApiKey, Node, PreauthKey, Tombstone, User};
+use mesh_model::{ApiKey, Node, PolicyVersion, PreauthKey, Tombstone, User};
 use mesh_state::{Batch, Write};
 
 use crate::record::{Record, Row, Table, Unfit, row, write_row};
@@ -110,6 +110,8 @@ fn step(batch: &Batch, write: &Write) -> Result<Step, Unfit> {
         Write::DeleteTombstone(machine_key, node_key) => {
             delete::<Tombstone>(row![tailnet, machine_key, node_key])
         }
+        Write::PutPolicy(version) => put(batch, &**version)?,
+        Write::DeletePolicy(id) => delete::<PolicyVersion>(row![tailnet, id]),
     })
 }
 

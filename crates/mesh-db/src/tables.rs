@@ -1,6 +1,6 @@
 //! The tables: which field of the model is in which column. The columns are in this order everywhere.
 
-use mesh_model::{ApiKey, Node, PreauthKey, Tombstone, User};
+use mesh_model::{ApiKey, Node, PolicyVersion, PreauthKey, Tombstone, User};
 
 use crate::record::{Field, ReadError, Reader, Record, Row, Table, Unfit};
 
@@ -103,4 +103,12 @@ table!("tombstone" of Tombstone, key ["machine_key", "node_key"], {
     node_key,
     home_derp,
     deleted_at,
+});
+
+table!("policy" of PolicyVersion, key ["id"], {
+    id,
+    text,
+    digest,
+    created_by,
+    created_at,
 });

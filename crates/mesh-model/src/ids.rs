@@ -55,6 +55,11 @@ numeric_id!(
     u64
 );
 numeric_id!(
+    /// A version of the policy's text.
+    PolicyVersionId,
+    u64
+);
+numeric_id!(
     /// One map stream's claim on a node: the highest one holds it.
     SessionId,
     u64

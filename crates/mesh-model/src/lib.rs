@@ -10,6 +10,7 @@ mod ids;
 mod key;
 mod name;
 mod node;
+mod policy_version;
 mod tag;
 mod tailnet;
 mod user;
@@ -17,7 +18,8 @@ mod user;
 pub use clock::{Clock, Timestamp, truncate_to_millis};
 pub use hostinfo::{Hostinfo, Location, Service};
 pub use ids::{
-    ApiKeyId, AuthId, NodeId, ParseAuthIdError, PreauthKeyId, SessionId, TailnetId, UserId,
+    ApiKeyId, AuthId, NodeId, ParseAuthIdError, PolicyVersionId, PreauthKeyId, SessionId,
+    TailnetId, UserId,
 };
 pub use key::{ApiKey, PreauthKey, SecretHash};
 pub use name::{
@@ -25,6 +27,7 @@ pub use name::{
     label_with_suffix,
 };
 pub use node::{Node, Owner, RegisterMethod};
+pub use policy_version::PolicyVersion;
 pub use tag::{ParseTagError, Tag};
 pub use tailnet::{Tailnet, Tombstone};
 pub use user::User;

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use mesh_keys::{MachinePublic, NodePublic};
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 
-use crate::{ApiKey, ApiKeyId, Node, NodeId, PreauthKey, PreauthKeyId, Timestamp, User, UserId};
+use crate::{
+    ApiKey, ApiKeyId, Node, NodeId, PolicyVersion, PolicyVersionId, PreauthKey, PreauthKeyId,
+    Timestamp, User, UserId,
+};
 
 /// What is kept of a deleted node, so that its client can be told to log in again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,7 @@ pub struct Tailnet {
     api_keys: RedBlackTreeMapSync<ApiKeyId, Arc<ApiKey>>,
     api_public_ids: HashTrieMapSync<String, ApiKeyId>,
     tombstones: RedBlackTreeMapSync<(MachinePublic, NodePublic), Tombstone>,
+    policy_versions: RedBlackTreeMapSync<PolicyVersionId, Arc<PolicyVersion>>,
 }
 
 impl Tailnet {
@@ -147,6 +151,16 @@ impl Tailnet {
         self.tombstones.range(range).map(|(_, tombstone)| tombstone)
     }
 
+    /// All versions of the policy that are kept, oldest first.
+    pub fn policy_versions(&self) -> impl DoubleEndedIterator<Item = &Arc<PolicyVersion>> {
+        self.policy_versions.values()
+    }
+
+    /// The policy's newest version; `None` if the tailnet never had a policy.
+    pub fn policy_version(&self) -> Option<&Arc<PolicyVersion>> {
+        self.policy_versions.last().map(|(_, version)| version)
+    }
+
     /// Adds a user or replaces the one of its id.
     pub fn put_user(&mut self, user: Arc<User>) {
         self.remove_user(user.id);
@@ -229,6 +243,16 @@ impl Tailnet {
     /// Forgets a deleted node.
     pub fn remove_tombstone(&mut self, machine: MachinePublic, key: NodePublic) -> bool {
         self.tombstones.remove_mut(&(machine, key))
+    }
+
+    /// Adds a version of the policy.
+    pub fn put_policy_version(&mut self, version: Arc<PolicyVersion>) {
+        self.policy_versions.insert_mut(version.id, version);
+    }
+
+    /// Forgets a version of the policy.
+    pub fn remove_policy_version(&mut self, id: PolicyVersionId) -> bool {
+        self.policy_versions.remove_mut(&id)
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mesh_keys::{MachinePublic, NodePublic};
 use mesh_model::{
-    ApiKey, ApiKeyId, Node, NodeId, PreauthKey, PreauthKeyId, Tailnet, TailnetId, Timestamp,
-    Tombstone, User, UserId,
+    ApiKey, ApiKeyId, Node, NodeId, PolicyVersion, PolicyVersionId, PreauthKey, PreauthKeyId,
+    Tailnet, TailnetId, Timestamp, Tombstone, User, UserId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,10 @@ pub enum Write {
     PutTombstone(Tombstone),
     /// Forget a deleted node.
     DeleteTombstone(MachinePublic, NodePublic),
+    /// Insert the version of the policy or replace its row.
+    PutPolicy(Arc<PolicyVersion>),
+    /// Delete the row of a version of the policy.
+    DeletePolicy(PolicyVersionId),
 }
 
 /// The ids to be given next. They live in the tailnet's row, so that an id is never given twice.

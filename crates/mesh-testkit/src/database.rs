@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mesh_model::{ApiKey, Node, PreauthKey, Tailnet, TailnetId, Tombstone, User};
+use mesh_model::{ApiKey, Node, PolicyVersion, PreauthKey, Tailnet, TailnetId, Tombstone, User};
 use mesh_state::{Batch, Counters, Loaded, Write};
 use mesh_store::{Persist, PersistError};
 
@@ -22,6 +22,7 @@ pub struct Rows {
     preauth_keys: BTreeMap<u64, PreauthKey>,
     api_keys: BTreeMap<u64, ApiKey>,
     tombstones: BTreeMap<([u8; 32], [u8; 32]), Tombstone>,
+    policy_versions: BTreeMap<u64, PolicyVersion>,
 }
 
 impl Rows {
@@ -70,6 +71,10 @@ impl Rows {
             Write::DeleteTombstone(machine, key) => {
                 self.tombstones.remove(&(*machine.as_bytes(), *key.as_bytes()));
             }
+            Write::PutPolicy(version) => {
+                drop(self.policy_versions.insert(version.id.0, PolicyVersion::clone(version)));
+            }
+            Write::DeletePolicy(id) => drop(self.policy_versions.remove(&id.0)),
         }
         Ok(())
     }
@@ -100,6 +105,9 @@ impl Rows {
         }
         for tombstone in self.tombstones.values() {
             tailnet.put_tombstone(*tombstone);
+        }
+        for version in self.policy_versions.values() {
+            tailnet.put_policy_version(version.clone().into());
         }
         Loaded { tailnet, counters: self.counters, revision: self.revision }
     }

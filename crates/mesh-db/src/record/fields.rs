@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use mesh_keys::{DiscoPublic, MachinePublic, NetworkLockPublic, NodePublic};
 use mesh_model::{
-    ApiKeyId, Hostinfo, NodeId, Owner, PreauthKeyId, RegisterMethod, SecretHash, TailnetId,
-    Timestamp, UserId,
+    ApiKeyId, Hostinfo, NodeId, Owner, PolicyVersionId, PreauthKeyId, RegisterMethod, SecretHash,
+    TailnetId, Timestamp, UserId,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -62,6 +62,7 @@ number_columns! {
     UserId: u64, UserId, |id: &UserId| id.0;
     PreauthKeyId: u64, PreauthKeyId, |id: &PreauthKeyId| id.0;
     ApiKeyId: u64, ApiKeyId, |id: &ApiKeyId| id.0;
+    PolicyVersionId: u64, PolicyVersionId, |id: &PolicyVersionId| id.0;
 }
 
 /// Columns of types that have a text form.

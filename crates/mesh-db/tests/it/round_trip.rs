@@ -5,16 +5,16 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use mesh_db::Database;
 use mesh_keys::{DiscoPublic, NetworkLockPublic, NodePublic};
 use mesh_model::{
-    ApiKeyId, Hostinfo, Location, Node, NodeId, Owner, PreauthKey, PreauthKeyId, RegisterMethod,
-    Service, Tag, TailnetId, Timestamp, Tombstone, User, UserId,
+    ApiKeyId, Hostinfo, Location, Node, NodeId, Owner, PolicyVersion, PreauthKey, PreauthKeyId,
+    RegisterMethod, Service, Tag, TailnetId, Timestamp, Tombstone, User, UserId,
 };
 use mesh_state::{Counters, Write};
 use mesh_store::Persist as _;
 
 use crate::on_both_engines;
 use crate::scratch::{
-    Contents, Scratch, TAILNET, api_key, at, batch, commit, contents, load, node, preauth_key,
-    put_api_key, put_node, put_preauth_key, put_user, tombstone, user,
+    Contents, Scratch, TAILNET, api_key, at, batch, commit, contents, load, node, policy_version,
+    preauth_key, put_api_key, put_node, put_policy, put_preauth_key, put_user, tombstone, user,
 };
 
 on_both_engines!(
@@ -51,7 +51,7 @@ async fn every_record_is_replaced(scratch: &Scratch) {
 
 async fn every_record_is_deleted(scratch: &Scratch) {
     let database = check(scratch, extreme()).await;
-    let Contents { users, nodes, preauth_keys, api_keys, tombstones } = extreme();
+    let Contents { users, nodes, preauth_keys, api_keys, tombstones, policy_versions } = extreme();
     let mut writes = Vec::new();
     writes.extend(users.iter().map(|user| Write::DeleteUser(user.id)));
     writes.extend(nodes.iter().map(|node| Write::DeleteNode(node.id)));
@@ -59,6 +59,7 @@ async fn every_record_is_deleted(scratch: &Scratch) {
     writes.extend(api_keys.iter().map(|key| Write::DeleteApiKey(key.id)));
     let delete = |t: &Tombstone| Write::DeleteTombstone(t.machine_key, t.node_key);
     writes.extend(tombstones.iter().map(delete));
+    writes.extend(policy_versions.iter().map(|version| Write::DeletePolicy(version.id)));
     commit(&database, writes.clone()).await.unwrap();
     assert_eq!(contents(&load(&database).await.tailnet), none());
     commit(&database, writes).await.expect("what is gone may be deleted again");
@@ -133,7 +134,7 @@ async fn check(scratch: &Scratch, records: Contents) -> Database {
 }
 
 fn writes(records: &Contents) -> Vec<Write> {
-    let Contents { users, nodes, preauth_keys, api_keys, tombstones } = records;
+    let Contents { users, nodes, preauth_keys, api_keys, tombstones, policy_versions } = records;
     let mut writes = Vec::new();
     // Nodes before their users: only the whole batch has to make sense.
     writes.extend(nodes.iter().cloned().map(put_node));
@@ -141,6 +142,7 @@ fn writes(records: &Contents) -> Vec<Write> {
     writes.extend(users.iter().cloned().map(put_user));
     writes.extend(api_keys.iter().cloned().map(put_api_key));
     writes.extend(tombstones.iter().copied().map(Write::PutTombstone));
+    writes.extend(policy_versions.iter().cloned().map(put_policy));
     writes
 }
 
@@ -151,6 +153,7 @@ fn none() -> Contents {
         preauth_keys: Vec::new(),
         api_keys: Vec::new(),
         tombstones: Vec::new(),
+        policy_versions: Vec::new(),
     }
 }
 
@@ -166,6 +169,7 @@ fn small() -> Contents {
         preauth_keys: vec![preauth_key(1), preauth_key(largest)],
         api_keys: vec![api_key(1), api_key(largest)],
         tombstones: vec![tombstone(1), tombstone(2)],
+        policy_versions: vec![policy_version(1), policy_version(largest)],
     }
 }
 
@@ -198,6 +202,13 @@ fn extreme() -> Contents {
     let mut api_key_1 = api_key(1);
     api_key_1.expires_at = Some(at(i64::from(i32::MAX)));
     api_key_1.last_seen_at = Some(at(-1));
+    let policy = PolicyVersion {
+        text: format!("{{ // {WILD}\r\n}}").repeat(10_000),
+        digest: "f".repeat(64),
+        created_by: format!("by {WILD}"),
+        created_at: Timestamp::MIN,
+        ..policy_version(1)
+    };
     let buried = Tombstone { home_derp: Some(u32::MAX), deleted_at: at(5), ..tombstone(1) };
     Contents {
         users: vec![person, user(largest)],
@@ -208,6 +219,7 @@ fn extreme() -> Contents {
         preauth_keys: vec![key, preauth_key(largest)],
         api_keys: vec![api_key_1, mesh_model::ApiKey { id: ApiKeyId(largest), ..api_key(largest) }],
         tombstones: vec![buried, tombstone(2)],
+        policy_versions: vec![policy, policy_version(largest)],
     }
 }
 

@@ -8,8 +8,8 @@ use mesh_store::Persist as _;
 
 use crate::on_both_engines;
 use crate::scratch::{
-    Scratch, TAILNET, api_key, commit, contents, load, node, preauth_key, put_api_key, put_node,
-    put_preauth_key, put_user, tombstone, user,
+    Scratch, TAILNET, api_key, commit, contents, load, node, policy_version, preauth_key,
+    put_api_key, put_node, put_policy, put_preauth_key, put_user, tombstone, user,
 };
 
 on_both_engines!(a_row_that_makes_no_sense_is_named, json_has_many_ways_to_be_empty);
@@ -23,6 +23,7 @@ async fn a_row_that_makes_no_sense_is_named(scratch: &Scratch) {
         put_preauth_key(preauth_key(7)),
         put_api_key(api_key(7)),
         Write::PutTombstone(tombstone(7)),
+        put_policy(policy_version(7)),
     ];
     for (table, damage) in [
         ("node", "node_key = 'mkey:00'"),
@@ -42,6 +43,7 @@ async fn a_row_that_makes_no_sense_is_named(scratch: &Scratch) {
         ("api_key", "created_at = -9223372036854775808"),
         ("tombstone", "home_derp = -1"),
         ("users", "created_at = 9223372036854775807"),
+        ("policy", "created_at = 9223372036854775807"),
         ("tailnet", "next_node_id = 4294967296"),
     ] {
         scratch.execute(wipe()).await;
@@ -62,7 +64,7 @@ async fn a_row_that_makes_no_sense_is_named(scratch: &Scratch) {
 /// Empties all tables.
 fn wipe() -> &'static str {
     "DELETE FROM change; DELETE FROM node; DELETE FROM preauth_key; DELETE FROM users;
-     DELETE FROM api_key; DELETE FROM tombstone; DELETE FROM tailnet"
+     DELETE FROM api_key; DELETE FROM tombstone; DELETE FROM policy; DELETE FROM tailnet"
 }
 
 async fn json_has_many_ways_to_be_empty(scratch: &Scratch) {

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use mesh_db::{Database, Options, PostgresOptions};
 use mesh_keys::{DiscoPublic, NetworkLockPublic};
 use mesh_model::{
-    ApiKey, ApiKeyId, Hostinfo, Node, NodeId, Owner, PreauthKey, PreauthKeyId, RegisterMethod,
-    SecretHash, Tailnet, TailnetId, Timestamp, Tombstone, User, UserId,
+    ApiKey, ApiKeyId, Hostinfo, Node, NodeId, Owner, PolicyVersion, PolicyVersionId, PreauthKey,
+    PreauthKeyId, RegisterMethod, SecretHash, Tailnet, TailnetId, Timestamp, Tombstone, User,
+    UserId,
 };
 use mesh_state::{Batch, Counters, Loaded, Write};
 use mesh_store::{Persist as _, PersistError};
@@ -190,6 +191,7 @@ pub(crate) struct Contents {
     pub(crate) preauth_keys: Vec<PreauthKey>,
     pub(crate) api_keys: Vec<ApiKey>,
     pub(crate) tombstones: Vec<Tombstone>,
+    pub(crate) policy_versions: Vec<PolicyVersion>,
 }
 
 pub(crate) fn contents(tailnet: &Tailnet) -> Contents {
@@ -200,6 +202,10 @@ pub(crate) fn contents(tailnet: &Tailnet) -> Contents {
         preauth_keys: tailnet.preauth_keys().map(|key| PreauthKey::clone(key)).collect(),
         api_keys: tailnet.api_keys().map(|key| ApiKey::clone(key)).collect(),
         tombstones: tailnet.tombstones().copied().collect(),
+        policy_versions: tailnet
+            .policy_versions()
+            .map(|version| PolicyVersion::clone(version))
+            .collect(),
     }
 }
 
@@ -286,6 +292,16 @@ pub(crate) fn tombstone(number: u64) -> Tombstone {
     }
 }
 
+pub(crate) fn policy_version(id: u64) -> PolicyVersion {
+    PolicyVersion {
+        id: PolicyVersionId(id),
+        text: String::new(),
+        digest: String::new(),
+        created_by: String::new(),
+        created_at: at(0),
+    }
+}
+
 pub(crate) fn put_user(user: User) -> Write {
     Write::PutUser(Arc::new(user))
 }
@@ -296,6 +312,10 @@ pub(crate) fn put_node(node: Node) -> Write {
 
 pub(crate) fn put_preauth_key(key: PreauthKey) -> Write {
     Write::PutPreauthKey(Arc::new(key))
+}
+
+pub(crate) fn put_policy(version: PolicyVersion) -> Write {
+    Write::PutPolicy(Arc::new(version))
 }
 
 pub(crate) fn put_api_key(key: ApiKey) -> Write {

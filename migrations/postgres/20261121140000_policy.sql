@@ -1,0 +1,14 @@
+-- The texts that a tailnet's policy has had, each as it was written. The newest one is in force. The store deletes
+-- old ones.
+CREATE TABLE policy (
+    tailnet BIGINT NOT NULL,
+    id BIGINT NOT NULL,
+    text TEXT NOT NULL,
+    -- BLAKE3 of the text, in hex.
+    digest TEXT NOT NULL,
+    -- The public id of an API key, `cli` or `file`.
+    created_by TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    CONSTRAINT policy_pkey PRIMARY KEY (tailnet, id),
+    CONSTRAINT policy_tailnet FOREIGN KEY (tailnet) REFERENCES tailnet (id) DEFERRABLE INITIALLY DEFERRED
+);
