@@ -12,12 +12,13 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync, StackSync};
 use crate::chunked::Chunked;
 use crate::delta::PolicyDelta;
 use crate::facts::{NodeFacts, NodeOwner, Role, UserFacts};
-use crate::filter::Candidate;
+use crate::filter::Candidates;
 use crate::policy::{Policy, SelectorId};
 use crate::posture;
 use crate::program::{Atom, Atoms, Kind, Program, do_share};
 use crate::routes::Route;
 use crate::sources::{SourceKeyId, SourceText};
+use crate::ssh::SshCache;
 
 /// A set of nodes that policy cannot tell apart. Never given twice, also not over policy changes: the same id is the
 /// same class in every snapshot.
@@ -49,7 +50,7 @@ pub(crate) struct Class {
     /// Whether its nodes reach their user's own.
     reaches_self: bool,
     /// Which rules hit its nodes; worked out when first asked for.
-    pub(crate) candidates: OnceLock<Arc<[Candidate]>>,
+    pub(crate) candidates: OnceLock<Candidates>,
 }
 
 #[derive(Debug)]
@@ -109,6 +110,7 @@ pub struct CompiledPolicy {
     /// Active routes that may hold addresses of nodes.
     pub(crate) covering_routes: Arc<Vec<IpNet>>,
     pub(crate) firsts: Arc<OnceLock<Firsts>>,
+    pub(crate) ssh: SshCache,
 }
 
 /// Bounds of the addresses of each family.
@@ -171,6 +173,7 @@ impl CompiledPolicy {
 
     fn empty(program: Program, next_class: u32) -> Self {
         Self {
+            ssh: SshCache::of_len(program.policy.ssh.len()),
             hit: Chunked::of_len(program.atom_count()),
             stamps: Chunked::of_len(program.atom_count()),
             program: Arc::new(program),
@@ -349,6 +352,9 @@ impl CompiledPolicy {
         if has_address_changed {
             self.include_addresses(&facts);
         }
+        if has_address_changed || old.is_none_or(|old| old.facts.owner != facts.owner) {
+            self.ssh.clear();
+        }
         self.count_owner(old.map(|old| &old.facts), &facts);
         let slot = old.map(|old| old.slot);
         let old_members =
@@ -367,8 +373,8 @@ impl CompiledPolicy {
             self.move_routes(id, &old_routes, &new_routes, delta);
         }
         self.place(id, delta);
-        self.note_sources(id, old_members.as_deref(), has_address_changed, delta);
-        if old_members.is_none() || has_address_changed || delta.moved.contains(id.0) {
+        self.note_sources(id, old_members.as_deref(), is_another, delta);
+        if delta.moved.contains(id.0) {
             let addresses = old.into_iter().flat_map(|old| old.facts.addresses());
             let addresses: Vec<IpAddr> =
                 self.node(id).into_iter().flat_map(NodeFacts::addresses).chain(addresses).collect();
@@ -384,6 +390,7 @@ impl CompiledPolicy {
         self.leave(id, old.slot);
         *self.nodes.get_mut(id.0) = None;
         Arc::make_mut(&mut self.node_ids).remove(id.0);
+        self.ssh.clear();
         self.disown(&old.facts);
         delta.moved.insert(id.0);
         for atom in signature.iter().flat_map(|signature| signature.members.iter()) {
@@ -447,8 +454,8 @@ impl CompiledPolicy {
         }
     }
 
-    /// What selects the untagged nodes of a user, sorted.
-    fn user_atoms(&self, user: &UserFacts) -> Vec<Atom> {
+    /// What selects the untagged nodes of a user, but for `autogroup:member`; sorted.
+    pub(crate) fn user_atoms(&self, user: &UserFacts) -> Vec<Atom> {
         let identities = &self.program.identities;
         let mut atoms: Vec<Atom> = Vec::new();
         if !user.provider_id.is_empty() {
@@ -506,6 +513,7 @@ impl CompiledPolicy {
     pub(crate) fn replace(&mut self, id: NodeId, delta: &mut PolicyDelta) {
         let old = self.class(id).map(|class| class.signature.clone());
         if self.place(id, delta) {
+            self.ssh.clear();
             self.note_sources(id, old.as_deref(), false, delta);
             let addresses: Vec<IpAddr> =
                 self.node(id).into_iter().flat_map(NodeFacts::addresses).collect();
@@ -568,8 +576,8 @@ impl CompiledPolicy {
         }
     }
 
-    /// What selects a node, sorted.
-    fn members_of(&self, facts: &NodeFacts) -> Vec<Atom> {
+    /// What selects a node, which need not be one of the tailnet's, but for `*`; sorted.
+    pub(crate) fn members_of(&self, facts: &NodeFacts) -> Vec<Atom> {
         let program = &*self.program;
         let identities = &program.identities;
         let mut atoms = Vec::new();
@@ -692,19 +700,20 @@ impl CompiledPolicy {
         self.free_slots.push_mut(slot);
     }
 
-    /// Notes whose addresses changed when a node's selectors or addresses did.
+    /// Notes what has other addresses since a node has other selectors, or another owner or other addresses
+    /// (`is_another`).
     fn note_sources(
         &mut self,
         id: NodeId,
         old: Option<&Signature>,
-        has_address_changed: bool,
+        is_another: bool,
         delta: &mut PolicyDelta,
     ) {
         let Some(new) = self.class(id).map(|class| class.signature.clone()) else { return };
         let old: &[Atom] = old.map_or(&[], |old| &old.members);
         for (atoms, others) in [(old, &*new.members), (&*new.members, old)] {
             for atom in atoms {
-                if has_address_changed || others.binary_search(atom).is_err() {
+                if is_another || others.binary_search(atom).is_err() {
                     self.stamp(*atom, delta);
                 }
             }

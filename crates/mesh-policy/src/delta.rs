@@ -1,6 +1,11 @@
 //! What an event changed.
 
+use mesh_model::NodeId;
 use roaring::RoaringBitmap;
+
+use crate::compiled::CompiledPolicy;
+use crate::facts::NodeFacts;
+use crate::policy::{SelectorId, SshUser};
 
 /// What may be different after events. What is not named is the same.
 ///
@@ -36,5 +41,36 @@ impl PolicyDelta {
     /// Whether nothing is different.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl CompiledPolicy {
+    /// What may be different under another policy for the same users and nodes.
+    pub fn difference(&self, to: &Self) -> PolicyDelta {
+        let hides_otherwise =
+            |node: &&NodeFacts| self.hides_ipv4(node.id) != to.hides_ipv4(node.id);
+        let is_router = |node: &&NodeFacts| !node.active_routes.is_empty();
+        let ids = |node: &NodeFacts| node.id.0;
+        PolicyDelta {
+            recompiled: true,
+            moved: to.nodes().filter(hides_otherwise).map(ids).collect(),
+            sources: RoaringBitmap::new(),
+            routes: true,
+            routers: to.nodes().filter(is_router).map(ids).collect(),
+            users: true,
+        }
+    }
+
+    /// Whether who may log in to a node over SSH may be another one after a delta.
+    pub fn ssh_may_differ(from: &Self, to: &Self, delta: &PolicyDelta, node: NodeId) -> bool {
+        let rules = &to.policy().ssh;
+        if delta.recompiled || delta.moved.contains(node.0) {
+            return !rules.is_empty() || !from.policy().ssh.is_empty();
+        }
+        let has_changed = |source: &SelectorId| delta.sources.contains(source.0);
+        rules.iter().any(|rule| {
+            let by_login = rule.users.iter().any(|user| matches!(user, SshUser::LocalPart(_)));
+            by_login && delta.users || rule.src.iter().any(has_changed)
+        })
     }
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_model::NodeId;
+use roaring::RoaringBitmap;
 
 use crate::compiled::{Class, CompiledPolicy, Firsts};
+use crate::delta::PolicyDelta;
 use crate::facts::NodeFacts;
 use crate::program::{Atom, Effect, INTERNET, Item, Kind, Scope, WILDCARD};
 use crate::ranges::{IpRange, IpRanges};
@@ -20,6 +22,17 @@ pub(crate) struct Candidate {
     item: u32,
     /// Number of the destination.
     place: u32,
+}
+
+/// What may hit the nodes of a class, and what its filters are made of.
+#[derive(Debug)]
+pub(crate) struct Candidates {
+    /// In order.
+    list: Vec<Candidate>,
+    /// Atoms of their sources.
+    sources: RoaringBitmap,
+    /// Whether `*` is among their sources.
+    from_everybody: bool,
 }
 
 /// A node, and what a packet filter asks of it.
@@ -116,8 +129,7 @@ impl CompiledPolicy {
 
     /// The tailnet's rules reduced to a node, with their numbers, not merged.
     fn rules_of(&self, receiver: &Receiver<'_>) -> Vec<(u32, FilterRule)> {
-        let candidates =
-            receiver.class.candidates.get_or_init(|| self.find_candidates(receiver.class));
+        let candidates = &self.candidates(receiver.class).list;
         candidates
             .chunk_by(|one, other| one.item == other.item)
             .filter_map(|places| {
@@ -127,8 +139,27 @@ impl CompiledPolicy {
             .collect()
     }
 
+    fn candidates<'a>(&self, class: &'a Class) -> &'a Candidates {
+        class.candidates.get_or_init(|| self.find_candidates(class))
+    }
+
+    /// Whether a node's packet filter may be another one after a delta.
+    pub fn filter_may_differ(from: &Self, to: &Self, delta: &PolicyDelta, node: NodeId) -> bool {
+        if delta.recompiled || delta.moved.contains(node.0) {
+            return true;
+        }
+        let Some(class) = to.class(node) else { return true };
+        let candidates = to.candidates(class);
+        let own = class.signature.user.into_iter().flat_map(|user| {
+            [from.nodes_of_user(user), to.nodes_of_user(user)].into_iter().flatten()
+        });
+        !candidates.sources.is_disjoint(&delta.sources)
+            || candidates.from_everybody && delta.routes
+            || own.into_iter().any(|nodes| !nodes.is_disjoint(&delta.moved))
+    }
+
     /// Everything that may hit the nodes of a class, in order.
-    fn find_candidates(&self, class: &Class) -> Arc<[Candidate]> {
+    fn find_candidates(&self, class: &Class) -> Candidates {
         let program = &*self.program;
         let signature = &class.signature;
         let is_exit_node = signature.hits.binary_search(&program.exit).is_ok();
@@ -156,7 +187,14 @@ impl CompiledPolicy {
         }
         candidates.sort_unstable();
         candidates.dedup();
-        candidates.into()
+        let mut found =
+            Candidates { list: candidates, sources: RoaringBitmap::new(), from_everybody: false };
+        for candidate in &found.list {
+            let key = program.keys.get(program.items[candidate.item as usize].sources);
+            found.sources.extend(key.atoms.iter());
+            found.from_everybody |= key.is_everybody;
+        }
+        found
     }
 
     /// An item reduced to a node; `None` if nothing is left of it.

@@ -5,6 +5,7 @@
 //! downstream. Nodes that policy cannot tell apart form a *class*; visibility is a relation between classes. A
 //! tailnet without a policy has the default one, in which everybody reaches everybody.
 
+mod approvals;
 mod attributes;
 mod chunked;
 mod compiled;
@@ -21,6 +22,7 @@ mod sources;
 mod ssh;
 mod view;
 
+pub use approvals::TagRefusal;
 pub use compiled::{ClassId, CompiledPolicy};
 pub use delta::PolicyDelta;
 pub use facts::{Device, NodeFacts, NodeOwner, Role, UserFacts, active_routes};

@@ -112,12 +112,13 @@ impl CompiledPolicy {
     pub(crate) fn cover(&mut self, prefix: IpNet, delta: &mut PolicyDelta) {
         let Some(route) = self.routes.get(&prefix).cloned() else { return };
         let (atoms, covered) = self.hits_of_route(prefix);
+        delta.routers.extend(route.advertisers.iter().map(|router| router.0));
+        delta.moved.extend(route.advertisers.iter().map(|router| router.0));
         if route.atoms == atoms && route.covered == covered {
             return;
         }
         self.routes.insert_mut(prefix, Arc::new(Route { atoms, covered, ..Route::clone(&route) }));
         for router in &route.advertisers {
-            delta.routers.insert(router.0);
             self.replace(*router, delta);
         }
     }
