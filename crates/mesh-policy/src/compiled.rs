@@ -347,13 +347,12 @@ impl CompiledPolicy {
         if old.is_some_and(|old| old.facts == facts) {
             return;
         }
-        let has_address_changed =
-            old.is_none_or(|old| !old.facts.addresses().eq(facts.addresses()));
-        if has_address_changed {
+        let is_another = old.is_none_or(|old| {
+            old.facts.owner != facts.owner || !old.facts.addresses().eq(facts.addresses())
+        });
+        if is_another {
             self.include_addresses(&facts);
-        }
-        if has_address_changed || old.is_none_or(|old| old.facts.owner != facts.owner) {
-            self.ssh.clear();
+            delta.moved.insert(id.0);
         }
         self.count_owner(old.map(|old| &old.facts), &facts);
         let slot = old.map(|old| old.slot);

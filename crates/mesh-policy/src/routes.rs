@@ -177,10 +177,12 @@ impl CompiledPolicy {
 
     /// Routes of a peer that a viewer may use, exit routes included; sorted.
     pub fn routes_shown(&self, viewer: NodeId, router: NodeId) -> Vec<IpNet> {
-        let routes = self.node(router).map(|node| node.active_routes.clone());
+        let Some(carried) = self.node(router).map(|node| &node.active_routes) else {
+            return Vec::new();
+        };
         let Some(viewer_class) = self.class(viewer) else { return Vec::new() };
         let is_shown = |prefix: &&IpNet| self.is_shown(viewer_class, router, **prefix);
-        routes.iter().flat_map(|routes| routes.iter()).filter(is_shown).copied().collect()
+        carried.iter().filter(is_shown).copied().collect()
     }
 
     fn is_shown(&self, viewer: &Class, router: NodeId, prefix: IpNet) -> bool {
