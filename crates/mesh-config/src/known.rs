@@ -24,7 +24,6 @@ const fn ignored(path: &'static str, quiet: Quiet, consequence: &'static str) ->
     Ignored { path, quiet, consequence }
 }
 
-const POLICY_CONSEQUENCE: &str = "every node may reach every other";
 const TUNING_CONSEQUENCE: &str = "it tunes machinery of headscale that does not exist here";
 
 /// Everything of headscale's configuration that is accepted without effect.
@@ -44,8 +43,6 @@ pub(crate) const IGNORED: &[Ignored] = &[
     ignored("tls_letsencrypt_cache_dir", Quiet::Always, ""),
     ignored("tls_letsencrypt_challenge_type", Quiet::Always, ""),
     ignored("tls_letsencrypt_listen", Quiet::Always, ""),
-    ignored("policy.mode", Quiet::When("file"), POLICY_CONSEQUENCE),
-    ignored("policy.path", Quiet::When(""), POLICY_CONSEQUENCE),
     ignored("dns.extra_records_path", Quiet::When(""), "write the records in dns.extra_records"),
     ignored("oidc", Quiet::Never, "nodes join by preauth key or by an admin's approval"),
     ignored("logtail.enabled", Quiet::When("false"), "clients are not told to send logs"),

@@ -18,6 +18,7 @@ mod dns;
 mod limits;
 mod log;
 mod node;
+mod policy;
 mod preauth_keys;
 mod prefixes;
 mod tls;
@@ -29,6 +30,7 @@ pub use dns::{Dns, ExtraRecord, Nameservers};
 pub use limits::Limits;
 pub use log::{Log, LogFormat, LogLevel};
 pub use node::{Ephemeral, Node};
+pub use policy::{Policy, PolicyMode};
 pub use preauth_keys::{Argon2Cost, PreauthKeys};
 pub use prefixes::{Allocation, Prefixes};
 pub use tls::Tls;
@@ -68,6 +70,8 @@ section! {
         pub node: Node;
         /// Preauth keys.
         pub preauth_keys: PreauthKeys;
+        /// Rules of who may reach whom.
+        pub policy: Policy;
         /// Where everything is stored.
         pub database: Database;
         /// What is logged, and how.
@@ -112,6 +116,7 @@ impl Config {
         self.derp.check(self, report);
         self.node.check(report);
         self.preauth_keys.check(report);
+        self.policy.check(report);
         self.database.check(report);
         self.dns.check(report);
         self.limits.check(report);

@@ -162,6 +162,23 @@ fn keys_that_headscale_names_otherwise_are_taken() {
     assert_eq!(warnings.len(), 1);
 }
 
+#[test]
+fn a_policy_is_in_the_database_unless_a_file_is_named() {
+    let check = |text, expected: Option<&str>| {
+        let (config, _) = load(&source(text, &[])).expect("accepted");
+        assert_eq!(config.policy.file(), expected.map(Path::new), "{text}");
+    };
+    check("", None);
+    check("policy: {mode: database}", None);
+    check("policy: {mode: file, path: ''}", None);
+    check("policy: {mode: file, path: /etc/acl.hujson}", Some("/etc/acl.hujson"));
+    check("policy: {path: acl.hujson}", Some("/etc/mesh/acl.hujson"));
+    check_told(
+        "policy: {mode: database, path: acl.hujson}",
+        "warning: /etc/mesh/config.yaml:1:32: policy.path: is not read, for policy.mode is database",
+    );
+}
+
 /// Has every key that headscale's own example sets, so that a file made of it is known to load.
 const HEADSCALE: &str = include_str!("../testdata/headscale.yaml");
 
