@@ -15,7 +15,7 @@ use crate::facts::{NodeFacts, NodeOwner, Role, UserFacts};
 use crate::filter::Candidates;
 use crate::policy::{Policy, SelectorId};
 use crate::posture;
-use crate::program::{Atom, Atoms, Kind, Program, do_share};
+use crate::program::{Atom, Atoms, Kind, Postured, Program, do_share};
 use crate::routes::Route;
 use crate::sources::{SourceKeyId, SourceText};
 use crate::ssh::SshCache;
@@ -53,12 +53,14 @@ pub(crate) struct Class {
     pub(crate) candidates: OnceLock<Candidates>,
 }
 
-#[derive(Debug)]
-pub(crate) struct PlacedNode {
-    pub(crate) facts: NodeFacts,
-    /// Where its class is.
+#[derive(Debug, Clone)]
+struct PlacedNode {
+    facts: Arc<NodeFacts>,
+    /// Where its class is; [`UNPLACED`] only while it is being put in.
     slot: u32,
 }
+
+const UNPLACED: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct PlacedUser {
@@ -81,7 +83,7 @@ pub struct CompiledPolicy {
     users: RedBlackTreeMapSync<UserId, Arc<PlacedUser>>,
     /// Users by the ids that identity providers know them by.
     provider_ids: HashTrieMapSync<Arc<str>, UserId>,
-    nodes: Chunked<Option<Arc<PlacedNode>>>,
+    nodes: Chunked<Option<PlacedNode>>,
     node_ids: Arc<RoaringBitmap>,
     /// Untagged nodes by user.
     owned: HashTrieMapSync<UserId, Arc<RoaringBitmap>>,
@@ -144,7 +146,7 @@ impl CompiledPolicy {
         users: impl IntoIterator<Item = UserFacts>,
         nodes: impl IntoIterator<Item = NodeFacts>,
     ) -> Self {
-        let mut compiled = Self::empty(Program::new(policy), 0);
+        let mut compiled = Self::empty(Program::new(&policy), 0);
         let mut delta = PolicyDelta::default();
         for user in users {
             compiled.put_user(user, &mut delta);
@@ -158,7 +160,7 @@ impl CompiledPolicy {
     /// Another policy for the same users and nodes. Primaries stay where they are.
     #[must_use]
     pub fn recompiled(&self, policy: Arc<Policy>) -> Self {
-        let mut compiled = Self::empty(Program::new(policy), self.next_class);
+        let mut compiled = Self::empty(Program::new(&policy), self.next_class);
         let mut delta = PolicyDelta::default();
         for user in self.users.values() {
             compiled.put_user(user.facts.clone(), &mut delta);
@@ -216,12 +218,12 @@ impl CompiledPolicy {
 
     /// A node.
     pub fn node(&self, id: NodeId) -> Option<&NodeFacts> {
-        self.placed(id).map(|node| &node.facts)
+        self.placed(id).map(|node| &*node.facts)
     }
 
     /// All nodes, by id.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeFacts> {
-        self.nodes.iter().filter_map(|(_, node)| node.as_deref()).map(|node| &node.facts)
+        self.nodes.iter().filter_map(|(_, node)| node.as_ref()).map(|node| &*node.facts)
     }
 
     /// Ids of all nodes.
@@ -235,7 +237,7 @@ impl CompiledPolicy {
     }
 
     fn placed(&self, id: NodeId) -> Option<&PlacedNode> {
-        self.nodes.get(id.0)?.as_deref()
+        self.nodes.get(id.0)?.as_ref()
     }
 
     /// The class of a node; `None` without such a node.
@@ -343,8 +345,8 @@ impl CompiledPolicy {
     pub fn put_node(&mut self, facts: NodeFacts, delta: &mut PolicyDelta) {
         let id = facts.id;
         let old = self.nodes.get(id.0).cloned().flatten();
-        let old = old.as_deref();
-        if old.is_some_and(|old| old.facts == facts) {
+        let old = old.as_ref();
+        if old.is_some_and(|old| *old.facts == facts) {
             return;
         }
         let is_another = old.is_none_or(|old| {
@@ -354,17 +356,17 @@ impl CompiledPolicy {
             self.include_addresses(&facts);
             delta.moved.insert(id.0);
         }
-        self.count_owner(old.map(|old| &old.facts), &facts);
+        self.count_owner(old.map(|old| &*old.facts), &facts);
         let slot = old.map(|old| old.slot);
         let old_members =
             slot.and_then(|slot| self.class_at(slot)).map(|class| class.signature.clone());
         // The node stands in its old class until it is placed, so that routes can be worked out meanwhile.
-        let kept = slot.unwrap_or(u32::MAX);
+        let kept = slot.unwrap_or(UNPLACED);
         let (old_routes, was_online) = old.map_or((Arc::from([]), false), |old| {
             (old.facts.active_routes.clone(), old.facts.online)
         });
         let (new_routes, online) = (facts.active_routes.clone(), facts.online);
-        *self.nodes.get_mut(id.0) = Some(Arc::new(PlacedNode { facts, slot: kept }));
+        *self.nodes.get_mut(id.0) = Some(PlacedNode { facts: Arc::new(facts), slot: kept });
         if old.is_none() {
             Arc::make_mut(&mut self.node_ids).insert(id.0);
         }
@@ -528,13 +530,13 @@ impl CompiledPolicy {
         if known == Some(node.slot) {
             return false;
         }
-        if node.slot != u32::MAX {
+        if node.slot != UNPLACED {
             self.leave(id, node.slot);
         }
         // Leaving may have emptied the class that held the signature, never the one it goes to.
         let slot = known.unwrap_or_else(|| self.open_class(signature));
         Arc::make_mut(self.members.get_mut(slot)).insert(id.0);
-        *self.nodes.get_mut(id.0) = Some(Arc::new(PlacedNode { facts: node.facts.clone(), slot }));
+        *self.nodes.get_mut(id.0) = Some(PlacedNode { slot, ..node });
         delta.moved.insert(id.0);
         true
     }
@@ -597,7 +599,7 @@ impl CompiledPolicy {
         }
         atoms.sort_unstable();
         atoms.dedup();
-        for (atom, sources, postures) in &program.postured {
+        for Postured { atom, sources, postures } in &program.postured {
             let is_everybody = |atom: &Atom| *program.kind(*atom) == Kind::Everybody;
             let is_source = sources.iter().any(is_everybody) || do_share(sources, &atoms);
             if is_source && postures.iter().any(|name| self.meets(name, facts)) {
@@ -749,17 +751,18 @@ impl CompiledPolicy {
 }
 
 fn insert_into(sets: &mut HashTrieMapSync<UserId, Arc<RoaringBitmap>>, user: UserId, item: u32) {
-    let mut set = sets.get(&user).cloned().unwrap_or_default();
-    Arc::make_mut(&mut set).insert(item);
-    sets.insert_mut(user, set);
+    match sets.get_mut(&user) {
+        Some(set) => {
+            Arc::make_mut(set).insert(item);
+        }
+        None => sets.insert_mut(user, Arc::new([item].into_iter().collect())),
+    }
 }
 
 fn remove_from(sets: &mut HashTrieMapSync<UserId, Arc<RoaringBitmap>>, user: UserId, item: u32) {
-    let Some(mut set) = sets.get(&user).cloned() else { return };
-    Arc::make_mut(&mut set).remove(item);
+    let Some(set) = sets.get_mut(&user) else { return };
+    Arc::make_mut(set).remove(item);
     if set.is_empty() {
         sets.remove_mut(&user);
-    } else {
-        sets.insert_mut(user, set);
     }
 }

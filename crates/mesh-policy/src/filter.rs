@@ -11,6 +11,7 @@ use roaring::RoaringBitmap;
 use crate::compiled::{Class, CompiledPolicy, Firsts};
 use crate::delta::PolicyDelta;
 use crate::facts::NodeFacts;
+use crate::policy::PortRange;
 use crate::program::{Atom, Effect, INTERNET, Item, Kind, Scope, WILDCARD};
 use crate::ranges::{IpRange, IpRanges};
 use crate::sources::{SourceKeyId, SourceText};
@@ -106,8 +107,8 @@ impl CompiledPolicy {
                     self.program
                         .postured
                         .iter()
-                        .filter(|(postured, _, _)| postured == atom)
-                        .map(|(_, _, postures)| (None, Some(postures))),
+                        .filter(|postured| postured.atom == *atom)
+                        .map(|postured| (None, Some(&postured.postures))),
                 ),
             }
         }
@@ -167,11 +168,11 @@ impl CompiledPolicy {
         let atoms =
             signature.hits.iter().chain(internet.into_iter().flatten()).chain(&program.everybody);
         let mut candidates: Vec<Candidate> = atoms
-            .filter_map(|atom| program.items_by_atom.get(atom))
-            .flatten()
+            .flat_map(|atom| program.items_at(*atom))
             .map(|(item, place)| Candidate { item: *item, place: *place })
             .collect();
-        for (number, item) in (0..).zip(&program.items) {
+        for number in &program.special_items {
+            let item = &program.items[*number as usize];
             let is_concerned = match item.scope {
                 Scope::Tailnet => false,
                 Scope::SelfNodes => signature.user.is_some(),
@@ -181,8 +182,8 @@ impl CompiledPolicy {
                 }
             };
             if is_concerned {
-                let places = 0..u32::try_from(item.destinations.len()).unwrap_or(u32::MAX);
-                candidates.extend(places.map(|place| Candidate { item: number, place }));
+                let places = item.destinations.clone();
+                candidates.extend(places.map(|place| Candidate { item: *number, place }));
             }
         }
         candidates.sort_unstable();
@@ -203,18 +204,16 @@ impl CompiledPolicy {
             return self.self_rule(to, item);
         }
         let src_ips = self.source_text(item.sources);
-        let destinations = places.iter().map(|at| &item.destinations[at.place as usize]);
+        let destinations = places.iter().map(|at| self.program.destination(at.place));
         match &item.effect {
             Effect::Ports { proto } => {
                 let mut dst_ports = Vec::new();
                 for destination in destinations {
+                    let ports = self.program.ports_of(destination);
                     for ip in self.addresses_hit(to, item.scope, destination.atom) {
-                        dst_ports.extend(
-                            destination
-                                .ports
-                                .iter()
-                                .map(|ports| NetPortRange { ip: ip.clone(), ports: *ports }),
-                        );
+                        let range =
+                            |ports: &PortRange| NetPortRange { ip: ip.clone(), ports: *ports };
+                        dst_ports.extend(ports.iter().map(range));
                     }
                 }
                 let is_nothing = src_ips.is_empty() || dst_ports.is_empty();
@@ -251,7 +250,8 @@ impl CompiledPolicy {
         let own = self.nodes_of_user(to.class.signature.user?)?;
         let own: Vec<&NodeFacts> = own.iter().filter_map(|id| self.node(NodeId(id))).collect();
         let written = if let Effect::Companion(_) = item.effect {
-            item.destinations.iter().map(|destination| destination.atom).collect()
+            let written = self.program.destinations_of(item);
+            written.iter().map(|destination| destination.atom).collect()
         } else {
             self.program.keys.get(item.sources).atoms.to_vec()
         };
@@ -273,7 +273,7 @@ impl CompiledPolicy {
         };
         match &item.effect {
             Effect::Ports { proto } => {
-                let ports = &item.destinations.first()?.ports;
+                let ports = self.program.ports_of(self.program.destinations_of(item).first()?);
                 let dst_ports: Vec<NetPortRange> = reached(&own)
                     .into_iter()
                     .flat_map(|address| {

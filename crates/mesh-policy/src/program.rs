@@ -6,6 +6,7 @@
 //! hits everybody.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -87,8 +88,8 @@ pub(crate) enum Effect {
 pub(crate) struct Item {
     /// Whose packets it lets in. For a companion: the written rule's destinations.
     pub(crate) sources: SourceKeyId,
-    /// To where. For a companion: the written rule's sources.
-    pub(crate) destinations: Vec<ItemDestination>,
+    /// To where, in [`Program::destinations`]. For a companion: the written rule's sources.
+    pub(crate) destinations: Range<u32>,
     pub(crate) effect: Effect,
     pub(crate) scope: Scope,
 }
@@ -105,11 +106,11 @@ pub(crate) enum Scope {
 }
 
 /// A destination of an [`Item`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct ItemDestination {
     pub(crate) atom: Atom,
-    /// Empty for capabilities.
-    pub(crate) ports: Arc<[PortRange]>,
+    /// Which of [`Program::ports`]; of no meaning for capabilities.
+    ports: u32,
 }
 
 /// A `via` grant.
@@ -124,6 +125,16 @@ pub(crate) struct Via {
     pub(crate) destinations: Vec<Atom>,
     /// The atom of its routers.
     pub(crate) routers: Atom,
+}
+
+/// Sources of a rule narrowed by postures.
+#[derive(Debug)]
+pub(crate) struct Postured {
+    pub(crate) atom: Atom,
+    /// The sources as written.
+    pub(crate) sources: Vec<Atom>,
+    /// Names of the postures, one of which a device has to meet.
+    pub(crate) postures: Vec<Arc<str>>,
 }
 
 /// What edges start or end at `*`, and what else is known of an atom.
@@ -173,9 +184,14 @@ pub(crate) struct Program {
     pub(crate) kinds: Vec<Kind>,
     pub(crate) keys: SourceKeys,
     pub(crate) items: Vec<Item>,
-    /// Items and destination numbers by destination atom; rules of users' own nodes have no place here.
-    pub(crate) items_by_atom: HashMap<Atom, Vec<(u32, u32)>>,
-    pub(crate) self_items: Vec<u32>,
+    destinations: Vec<ItemDestination>,
+    /// Distinct lists of ports.
+    ports: Vec<Arc<[PortRange]>>,
+    /// Items and numbers of destinations by destination atom, for rules that hold in the whole tailnet.
+    items_by_atom: Vec<Vec<(u32, u32)>>,
+    /// Items that hold among users' own nodes, or on routers of `via` grants only.
+    pub(crate) special_items: Vec<u32>,
+    has_self: bool,
     pub(crate) vias: Vec<Via>,
     pub(crate) marks: Vec<Marks>,
     /// `*` reaches everybody.
@@ -196,15 +212,15 @@ pub(crate) struct Program {
     pub(crate) everybody: Option<Atom>,
     pub(crate) identities: Identities,
     pub(crate) literals: Literals,
-    /// Sources narrowed by postures: the atom, and the key that says who.
-    pub(crate) postured: Vec<(Atom, Arc<[Atom]>, Arc<[Arc<str>]>)>,
+    /// Sources narrowed by postures.
+    pub(crate) postured: Vec<Postured>,
     pub(crate) cache: SourceCache,
     stamps: AtomicU64,
 }
 
 impl Program {
-    pub(crate) fn new(policy: Arc<Policy>) -> Self {
-        Builder::new(&policy).build(policy.clone())
+    pub(crate) fn new(policy: &Arc<Policy>) -> Self {
+        Builder::new(policy).build(policy.clone())
     }
 
     /// A number that was never given before, also not in a draft that came to nothing.
@@ -223,7 +239,27 @@ impl Program {
     }
 
     pub(crate) fn has_self(&self) -> bool {
-        !self.self_items.is_empty()
+        self.has_self
+    }
+
+    /// The destinations of an item.
+    pub(crate) fn destinations_of(&self, item: &Item) -> &[ItemDestination] {
+        &self.destinations[item.destinations.start as usize..item.destinations.end as usize]
+    }
+
+    /// A destination by its number.
+    pub(crate) fn destination(&self, number: u32) -> &ItemDestination {
+        &self.destinations[number as usize]
+    }
+
+    /// The ports of a destination.
+    pub(crate) fn ports_of(&self, destination: &ItemDestination) -> &Arc<[PortRange]> {
+        &self.ports[destination.ports as usize]
+    }
+
+    /// Items and numbers of destinations that an atom is.
+    pub(crate) fn items_at(&self, atom: Atom) -> &[(u32, u32)] {
+        self.items_by_atom.get(atom as usize).map_or(&[], Vec::as_slice)
     }
 
     /// Whether something hit by `from` reaches something hit by `to`.
@@ -339,7 +375,9 @@ struct Builder<'a> {
     kinds: Vec<Kind>,
     keys: SourceKeys,
     items: Vec<Item>,
-    self_items: Vec<u32>,
+    destinations: Vec<ItemDestination>,
+    ports: Vec<Arc<[PortRange]>>,
+    special_items: Vec<u32>,
     vias: Vec<Via>,
     edges: Vec<(Atom, Atom)>,
     /// Beside the marks of atoms: of `*` as a source.
@@ -347,9 +385,11 @@ struct Builder<'a> {
     everybody: Marks,
     atom_count: Atom,
     exit: Atom,
-    postured: Vec<(Atom, Arc<[Atom]>, Arc<[Arc<str>]>)>,
+    postured: Vec<Postured>,
     postured_known: HashMap<(Vec<Atom>, Vec<Arc<str>>), Atom>,
-    ports_known: HashMap<Vec<PortRange>, Arc<[PortRange]>>,
+    ports_known: HashMap<Arc<[PortRange]>, u32>,
+    /// Keys of rules with one source, by its atom: most rules have but one.
+    single_keys: Vec<Option<SourceKeyId>>,
 }
 
 /// A rule as written: an entry of `grants`, or one destination of an entry of `acls`.
@@ -379,10 +419,13 @@ impl<'a> Builder<'a> {
             marks: vec![Marks::default(); atom_count as usize],
             exit: atom_count - 1,
             atom_count,
+            single_keys: vec![None; kinds.len()],
             kinds,
             keys: SourceKeys::default(),
             items: Vec::new(),
-            self_items: Vec::new(),
+            destinations: Vec::new(),
+            ports: Vec::new(),
+            special_items: Vec::new(),
             vias: Vec::new(),
             edges: Vec::new(),
             everybody: Marks::default(),
@@ -424,11 +467,17 @@ impl<'a> Builder<'a> {
             identities: identities(&policy),
             everybody: position(&policy, &Selector::Any),
             inside_internet,
-            items_by_atom: items_by_atom(&self.items),
+            items_by_atom: items_by_atom(atom_count, &self.items, &self.destinations),
             cache: SourceCache::new(self.keys.len()),
             keys: self.keys,
+            has_self: self
+                .special_items
+                .iter()
+                .any(|number| self.items[*number as usize].scope == Scope::SelfNodes),
             items: self.items,
-            self_items: self.self_items,
+            destinations: self.destinations,
+            ports: self.ports,
+            special_items: self.special_items,
             vias: self.vias,
             all_to_all: self.everybody.reaches_everybody,
             everybody_reaches_internet: self.everybody.reaches_internet,
@@ -492,12 +541,8 @@ impl<'a> Builder<'a> {
         self.kinds.push(Kind::Everybody);
         let sources = self.keys.intern(SourceKey::everybody());
         let ports = self.ports(&[PortRange::ALL]);
-        self.items.push(Item {
-            sources,
-            destinations: vec![ItemDestination { atom: any, ports }],
-            effect: Effect::Ports { proto: None },
-            scope: Scope::Tailnet,
-        });
+        let effect = Effect::Ports { proto: None };
+        self.add_item(sources, &[any], ports, effect, Scope::Tailnet);
     }
 
     fn new_atom(&mut self) -> Atom {
@@ -541,12 +586,21 @@ impl<'a> Builder<'a> {
             return vec![*atom];
         }
         let atom = self.new_atom();
-        self.postured.push((atom, known.0[..].into(), known.1[..].into()));
+        let (sources, postures) = (known.0.clone(), known.1.clone());
+        self.postured.push(Postured { atom, sources, postures });
         self.postured_known.insert(known, atom);
         vec![atom]
     }
 
     fn key(&mut self, atoms: &[Atom]) -> SourceKeyId {
+        let single = match atoms {
+            [atom] => self.single_keys.get(*atom as usize).copied().flatten(),
+            _ => None,
+        };
+        single.unwrap_or_else(|| self.new_key(atoms))
+    }
+
+    fn new_key(&mut self, atoms: &[Atom]) -> SourceKeyId {
         let is = |wanted: &Selector| {
             atoms.iter().any(|atom| self.policy.selectors.get(*atom as usize) == Some(wanted))
         };
@@ -555,7 +609,13 @@ impl<'a> Builder<'a> {
             is_everybody: is(&Selector::Any),
             atoms: atoms.into(),
         };
-        self.keys.intern(key)
+        let id = self.keys.intern(key);
+        if let [atom] = atoms
+            && let Some(single) = self.single_keys.get_mut(*atom as usize)
+        {
+            *single = Some(id);
+        }
+        id
     }
 
     fn mark_sources(&mut self, src: &[Atom], mark: impl Fn(&mut Marks)) {
@@ -621,42 +681,39 @@ impl<'a> Builder<'a> {
     ) {
         for (proto, ports) in &rule.ip {
             let ports = self.ports(ports);
-            let destinations =
-                dst.iter().map(|atom| ItemDestination { atom: *atom, ports: ports.clone() });
-            let destinations = destinations.collect();
-            self.add_item(Item {
-                sources: key,
-                destinations,
-                effect: Effect::Ports { proto: *proto },
-                scope,
-            });
+            self.add_item(key, dst, ports, Effect::Ports { proto: *proto }, scope);
         }
         if rule.app.is_empty() {
             return;
         }
-        let without_ports = |atoms: &[Atom]| -> Vec<ItemDestination> {
-            atoms.iter().map(|atom| ItemDestination { atom: *atom, ports: Arc::new([]) }).collect()
-        };
         let effect = Effect::Capabilities(Arc::new(capabilities(rule.app)));
-        self.add_item(Item { sources: key, destinations: without_ports(dst), effect, scope });
+        self.add_item(key, dst, 0, effect, scope);
         for (capability, companion) in COMPANIONS {
             if rule.app.iter().any(|(name, _)| **name == *capability) {
-                let effect = Effect::Companion(Arc::new(
-                    [(Arc::from(companion), None)].into_iter().collect(),
-                ));
+                let companion: Capabilities = [(Arc::from(companion), None)].into_iter().collect();
                 let sources = self.key(dst);
-                let destinations = without_ports(src);
-                self.add_item(Item { sources, destinations, effect, scope });
+                self.add_item(sources, src, 0, Effect::Companion(Arc::new(companion)), scope);
             }
         }
     }
 
-    fn add_item(&mut self, item: Item) {
-        if item.scope == Scope::SelfNodes {
-            self.self_items
-                .push(u32::try_from(self.items.len()).expect("invariant: texts are bounded"));
+    fn add_item(
+        &mut self,
+        sources: SourceKeyId,
+        destinations: &[Atom],
+        ports: u32,
+        effect: Effect,
+        scope: Scope,
+    ) {
+        let count = |len| u32::try_from(len).expect("invariant: texts are bounded");
+        let start = count(self.destinations.len());
+        self.destinations
+            .extend(destinations.iter().map(|atom| ItemDestination { atom: *atom, ports }));
+        if scope != Scope::Tailnet {
+            self.special_items.push(count(self.items.len()));
         }
-        self.items.push(item);
+        let destinations = start..count(self.destinations.len());
+        self.items.push(Item { sources, destinations, effect, scope });
     }
 
     /// A grant by way of routers: its rules are theirs alone, and of its capabilities nobody is told.
@@ -675,28 +732,21 @@ impl<'a> Builder<'a> {
         self.marks[routers as usize].reached_by_everybody = via.from_everybody;
         self.edges.extend(via.sources.iter().map(|from| (*from, routers)));
         for (proto, ports) in &rule.ip {
-            let ports = self.ports(ports);
-            let destinations = rule
-                .dst
-                .iter()
-                .map(|atom| ItemDestination { atom: *atom, ports: ports.clone() })
-                .collect();
-            self.add_item(Item {
-                sources: key,
-                destinations,
-                effect: Effect::Ports { proto: *proto },
-                scope: Scope::Via(number),
-            });
+            let (ports, effect) = (self.ports(ports), Effect::Ports { proto: *proto });
+            self.add_item(key, &rule.dst, ports, effect, Scope::Via(number));
         }
     }
 
-    fn ports(&mut self, ports: &[PortRange]) -> Arc<[PortRange]> {
+    /// The number of a list of ports.
+    fn ports(&mut self, ports: &[PortRange]) -> u32 {
         if let Some(known) = self.ports_known.get(ports) {
-            return known.clone();
+            return *known;
         }
-        let shared: Arc<[PortRange]> = ports.into();
-        self.ports_known.insert(ports.to_vec(), shared.clone());
-        shared
+        let number = u32::try_from(self.ports.len()).expect("invariant: texts are bounded");
+        let ports: Arc<[PortRange]> = ports.into();
+        self.ports.push(ports.clone());
+        self.ports_known.insert(ports, number);
+        number
     }
 }
 
@@ -754,12 +804,16 @@ fn position(policy: &Policy, wanted: &Selector) -> Option<Atom> {
 }
 
 /// Items by destination, in the order of the items.
-fn items_by_atom(items: &[Item]) -> HashMap<Atom, Vec<(u32, u32)>> {
-    let mut index: HashMap<Atom, Vec<(u32, u32)>> = HashMap::new();
+fn items_by_atom(
+    atom_count: usize,
+    items: &[Item],
+    destinations: &[ItemDestination],
+) -> Vec<Vec<(u32, u32)>> {
+    let mut index = vec![Vec::new(); atom_count];
     for (number, item) in (0..).zip(items) {
         if item.scope == Scope::Tailnet {
-            for (place, destination) in (0..).zip(&item.destinations) {
-                index.entry(destination.atom).or_default().push((number, place));
+            for place in item.destinations.clone() {
+                index[destinations[place as usize].atom as usize].push((number, place));
             }
         }
     }
