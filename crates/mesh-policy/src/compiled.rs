@@ -146,7 +146,7 @@ impl CompiledPolicy {
         users: impl IntoIterator<Item = UserFacts>,
         nodes: impl IntoIterator<Item = NodeFacts>,
     ) -> Self {
-        let mut compiled = Self::empty(Program::new(&policy), 0);
+        let mut compiled = Self::empty(Program::new(policy), 0);
         let mut delta = PolicyDelta::default();
         for user in users {
             compiled.put_user(user, &mut delta);
@@ -160,7 +160,7 @@ impl CompiledPolicy {
     /// Another policy for the same users and nodes. Primaries stay where they are.
     #[must_use]
     pub fn recompiled(&self, policy: Arc<Policy>) -> Self {
-        let mut compiled = Self::empty(Program::new(&policy), self.next_class);
+        let mut compiled = Self::empty(Program::new(policy), self.next_class);
         let mut delta = PolicyDelta::default();
         for user in self.users.values() {
             compiled.put_user(user.facts.clone(), &mut delta);

@@ -273,7 +273,7 @@ impl CompiledPolicy {
         };
         match &item.effect {
             Effect::Ports { proto } => {
-                let ports = self.program.ports_of(self.program.destinations_of(item).first()?);
+                let ports = self.program.ports_of(*self.program.destinations_of(item).first()?);
                 let dst_ports: Vec<NetPortRange> = reached(&own)
                     .into_iter()
                     .flat_map(|address| {
@@ -333,13 +333,15 @@ impl CompiledPolicy {
         }
     }
 
-    /// What a destination of capabilities leaves: the node's addresses in it, and what lies in its routes, whole.
+    /// What a destination of capabilities leaves: of each prefix the node's addresses in it, else all of it if it meets
+    /// a route of the node.
     fn prefixes_hit(&self, to: &Receiver<'_>, atom: Atom) -> Vec<IpNet> {
         let own = |set: &IpRanges| -> Vec<IpNet> {
             let prefixes = set.prefixes().flat_map(|prefix| {
-                let inside =
-                    to.facts.addresses().filter(move |ip| prefix.contains(ip)).map(IpNet::from);
-                inside.chain(to.carries(&prefix).then_some(prefix))
+                let inside = to.facts.addresses().filter(|ip| prefix.contains(ip));
+                let inside: Vec<IpNet> = inside.map(IpNet::from).collect();
+                let is_carried = inside.is_empty() && to.carries(&prefix);
+                inside.into_iter().chain(is_carried.then_some(prefix))
             });
             let mut prefixes: Vec<IpNet> = prefixes.collect();
             prefixes.sort();

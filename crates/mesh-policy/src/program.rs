@@ -219,8 +219,8 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) fn new(policy: &Arc<Policy>) -> Self {
-        Builder::new(policy).build(policy.clone())
+    pub(crate) fn new(policy: Arc<Policy>) -> Self {
+        Builder::new(policy).build()
     }
 
     /// A number that was never given before, also not in a draft that came to nothing.
@@ -248,12 +248,12 @@ impl Program {
     }
 
     /// A destination by its number.
-    pub(crate) fn destination(&self, number: u32) -> &ItemDestination {
-        &self.destinations[number as usize]
+    pub(crate) fn destination(&self, number: u32) -> ItemDestination {
+        self.destinations[number as usize]
     }
 
     /// The ports of a destination.
-    pub(crate) fn ports_of(&self, destination: &ItemDestination) -> &Arc<[PortRange]> {
+    pub(crate) fn ports_of(&self, destination: ItemDestination) -> &Arc<[PortRange]> {
         &self.ports[destination.ports as usize]
     }
 
@@ -370,8 +370,8 @@ impl Literals {
     }
 }
 
-struct Builder<'a> {
-    policy: &'a Policy,
+struct Builder {
+    policy: Arc<Policy>,
     kinds: Vec<Kind>,
     keys: SourceKeys,
     items: Vec<Item>,
@@ -409,10 +409,10 @@ const COMPANIONS: [(&str, &str); 2] = [
     ("tailscale.com/cap/relay", "tailscale.com/cap/relay-target"),
 ];
 
-impl<'a> Builder<'a> {
-    fn new(policy: &'a Policy) -> Self {
+impl Builder {
+    fn new(policy: Arc<Policy>) -> Self {
         let kinds: Vec<Kind> =
-            policy.selectors.iter().map(|selector| kind_of(policy, selector)).collect();
+            policy.selectors.iter().map(|selector| kind_of(&policy, selector)).collect();
         let atom_count = Atom::try_from(kinds.len()).expect("invariant: texts are bounded") + 1;
         Self {
             policy,
@@ -435,7 +435,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn build(mut self, policy: Arc<Policy>) -> Program {
+    fn build(mut self) -> Program {
         self.add_rules();
         self.edges.sort_unstable();
         self.edges.dedup();
@@ -464,8 +464,8 @@ impl<'a> Builder<'a> {
             .collect();
         Program {
             literals: Literals::new(literals),
-            identities: identities(&policy),
-            everybody: position(&policy, &Selector::Any),
+            identities: identities(&self.policy),
+            everybody: position(&self.policy, &Selector::Any),
             inside_internet,
             items_by_atom: items_by_atom(atom_count, &self.items, &self.destinations),
             cache: SourceCache::new(self.keys.len()),
@@ -489,13 +489,13 @@ impl<'a> Builder<'a> {
             postured: self.postured,
             kinds: self.kinds,
             stamps: AtomicU64::new(1),
-            policy,
+            policy: self.policy,
         }
     }
 
     /// All grants in the order of the text, then all acls.
     fn add_rules(&mut self) {
-        let policy = self.policy;
+        let policy = self.policy.clone();
         if policy.allows_all() {
             return self.add_implicit_rule();
         }
