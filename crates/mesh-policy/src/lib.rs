@@ -6,6 +6,7 @@
 //! tailnet without a policy has the default one, in which everybody reaches everybody.
 
 mod approvals;
+mod asked;
 mod attributes;
 mod chunked;
 mod compiled;
@@ -14,10 +15,12 @@ mod facts;
 mod filter;
 pub mod legacy;
 pub mod policy;
+mod policy_tests;
 mod posture;
 mod program;
 mod ranges;
 mod routes;
+mod rules;
 mod sources;
 mod ssh;
 mod view;
@@ -27,5 +30,7 @@ pub use compiled::{ClassId, CompiledPolicy};
 pub use delta::PolicyDelta;
 pub use facts::{Device, NodeFacts, NodeOwner, Role, UserFacts, active_routes};
 pub use policy::{Policy, PortRange, RawJson, Selector, SelectorId};
+pub use policy_tests::{Check, TestOutcome, TestReport};
 pub use ranges::{IpRange, IpRanges};
+pub use rules::RulePlace;
 pub use view::{CapGrant, Capabilities, FilterRule, NetPortRange, NodeView, PeerView, SshAccess};

@@ -78,6 +78,13 @@ impl IpRanges {
         }
     }
 
+    /// Whether it shares an address with the other.
+    pub fn intersects(&self, other: &Self) -> bool {
+        let meets = |(first, last): &(u32, u32)| overlaps(&self.v4, *first, *last);
+        let meets_v6 = |(first, last): &(u128, u128)| overlaps(&self.v6, *first, *last);
+        other.v4.iter().any(meets) || other.v6.iter().any(meets_v6)
+    }
+
     /// Whether every address of the other is in it.
     pub fn covers(&self, other: &Self) -> bool {
         let within = |(first, last): &(u32, u32)| covers(&self.v4, *first, *last);
