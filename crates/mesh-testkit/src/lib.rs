@@ -5,9 +5,11 @@
 mod clock;
 mod database;
 mod fixtures;
+mod naive;
 
 pub use clock::{TestClock, at};
 pub use database::{MemoryDatabase, Rows, RowsError};
 pub use fixtures::{
     auth_id, context, disco_key, machine_key, new_preauth_key, new_user, node_key, registration,
 };
+pub use naive::{Naive, elect};

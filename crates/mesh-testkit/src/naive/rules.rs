@@ -1,0 +1,475 @@
+//! Sections 3, 4 and 6.1 to 6.7: the rules of the policy as they stand on one node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use mesh_model::{NodeId, UserId};
+use mesh_policy::policy::{Acl, AppCapabilities, Grant, PortRange};
+use mesh_policy::{Capabilities, IpRanges, NodeFacts, Selector, SelectorId};
+
+use super::Naive;
+use super::selectors::{hits, internet, texts};
+
+/// A rule on a node, before it is merged and reduced.
+#[derive(Debug, Clone)]
+pub(super) struct Rule {
+    pub(super) src: Sources,
+    pub(super) target: Target,
+    pub(super) origin: Origin,
+}
+
+/// Where a rule is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It is the same on all nodes.
+    Global,
+    /// It is about the nodes of this user: `autogroup:self`.
+    SelfOf(UserId),
+    /// It is about what the node routes for a grant with `via`.
+    Via,
+}
+
+/// Section 6.2: where a rule lets packets come from.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sources {
+    pub(super) texts: BTreeSet<Arc<str>>,
+    pub(super) set: IpRanges,
+    /// With a posture: exactly these nodes, and no subnets.
+    pub(super) nodes: Option<BTreeSet<NodeId>>,
+}
+
+/// What a rule lets through.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    Ports { entries: Vec<Entry>, proto: Option<u8> },
+    Caps(Vec<Caps>),
+}
+
+/// Section 6.3: an entry of `DstPorts`.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) text: Arc<str>,
+    pub(super) set: IpRanges,
+    pub(super) ports: PortRange,
+}
+
+/// Section 6.5: an entry of `CapGrant`.
+#[derive(Debug, Clone)]
+pub(super) struct Caps {
+    pub(super) dsts: Vec<IpNet>,
+    pub(super) cap_map: Arc<Capabilities>,
+}
+
+/// An acl destination or a grant.
+struct Part<'a> {
+    src: &'a [SelectorId],
+    src_posture: &'a [Arc<str>],
+    dst: Vec<SelectorId>,
+    ip: Vec<(Option<u8>, &'a [PortRange])>,
+    app: &'a AppCapabilities,
+}
+
+impl Sources {
+    /// Section 7: whether a node may be the source, for itself or for a subnet behind it.
+    pub(super) fn hits(&self, node: &NodeFacts) -> bool {
+        match &self.nodes {
+            Some(nodes) => nodes.contains(&node.id),
+            None => hits(&self.set, node),
+        }
+    }
+
+    /// Section 8.3: whether packets may come from a subnet.
+    pub(super) fn overlaps(&self, route: &IpNet) -> bool {
+        self.nodes.is_none() && self.set.overlaps(route)
+    }
+
+    fn of_set(set: IpRanges) -> Self {
+        Self { texts: texts(&set).collect(), set, nodes: None }
+    }
+}
+
+impl Target {
+    /// The sets of addresses it lets packets go to.
+    pub(super) fn sets(&self) -> Vec<IpRanges> {
+        match self {
+            Self::Ports { entries, .. } => entries.iter().map(|entry| entry.set.clone()).collect(),
+            Self::Caps(caps) => {
+                caps.iter().map(|caps| caps.dsts.iter().copied().collect()).collect()
+            }
+        }
+    }
+
+    /// Without destinations written `*`.
+    pub(super) fn without_wildcard(&self) -> Self {
+        match self {
+            Self::Ports { entries, proto } => {
+                let entries = entries.iter().filter(|entry| &*entry.text != "*").cloned().collect();
+                Self::Ports { entries, proto: *proto }
+            }
+            Self::Caps(caps) => {
+                let is_wildcard = |caps: &Caps| caps.dsts.iter().any(|dst| dst.prefix_len() == 0);
+                Self::Caps(caps.iter().filter(|caps| !is_wildcard(caps)).cloned().collect())
+            }
+        }
+    }
+
+    /// Section 7: whether it holds one of a node's addresses or a part of a subnet behind it.
+    pub(super) fn hits(&self, node: &NodeFacts) -> bool {
+        self.sets().iter().any(|set| hits(set, node))
+    }
+
+    /// Section 8.3: whether it holds a part of a subnet.
+    pub(super) fn overlaps(&self, route: &IpNet) -> bool {
+        self.sets().iter().any(|set| set.overlaps(route))
+    }
+
+    /// Section 8.3: whether all of the Internet is in it.
+    pub(super) fn covers_internet(&self) -> bool {
+        let mut union = IpRanges::default();
+        for set in self.sets() {
+            union.extend(&set);
+        }
+        union.covers(&internet())
+    }
+}
+
+impl Naive<'_> {
+    /// Section 6.1: all rules in order: grants, then acls. Section 1: a policy with neither lets all nodes reach all.
+    pub(super) fn rules_of(&self, node: &NodeFacts) -> Vec<Rule> {
+        if self.policy.acls.is_none() && self.policy.grants.is_none() {
+            return self.implicit_rule();
+        }
+        let grants = self.policy.grants.iter().flatten();
+        let mut rules: Vec<Rule> = grants.flat_map(|grant| self.grant(grant, node)).collect();
+        rules.extend(self.policy.acls.iter().flatten().flat_map(|acl| self.acl(acl, node)));
+        rules
+    }
+
+    /// Section 1: `* -> *:*`.
+    fn implicit_rule(&self) -> Vec<Rule> {
+        let ports = &[PortRange::ALL];
+        let entries = self.entries(&Selector::Any, ports);
+        let target = Target::Ports { entries, proto: None };
+        vec![Rule { src: self.sources_of(&[&Selector::Any]), target, origin: Origin::Global }]
+    }
+
+    /// Section 4, and 6.1 point 2: the part for other destinations, then the part for `autogroup:self`.
+    fn grant(&self, grant: &Grant, node: &NodeFacts) -> Vec<Rule> {
+        if !grant.via.is_empty() {
+            return self.via_rules(grant, node);
+        }
+        let part = Part {
+            src: &grant.src,
+            src_posture: &grant.src_posture,
+            dst: grant.dst.clone(),
+            ip: grant.ip.iter().map(|ip| (ip.proto, ip.ports.as_slice())).collect(),
+            app: &grant.app,
+        };
+        self.part(part, node)
+    }
+
+    /// Section 3, and 6.1 point 3: one part per destination. Destinations `autogroup:self` come last, unless all are
+    /// autogroups.
+    fn acl(&self, acl: &Acl, node: &NodeFacts) -> Vec<Rule> {
+        let mut dst: Vec<_> = acl.dst.iter().collect();
+        if !dst.iter().all(|dst| is_autogroup(self.policy.selector(dst.selector))) {
+            dst.sort_by_key(|dst| *self.policy.selector(dst.selector) == Selector::SelfNodes);
+        }
+        let part = |dst: &&mesh_policy::policy::AclDestination| -> Vec<Rule> {
+            let part = Part {
+                src: &acl.src,
+                src_posture: &acl.src_posture,
+                dst: vec![dst.selector],
+                ip: vec![(acl.proto, &dst.ports)],
+                app: &Vec::new(),
+            };
+            self.part(part, node)
+        };
+        dst.iter().flat_map(part).collect()
+    }
+
+    fn part(&self, mut part: Part<'_>, node: &NodeFacts) -> Vec<Rule> {
+        if part.src.is_empty() {
+            return Vec::new();
+        }
+        let count = part.dst.len();
+        part.dst.retain(|dst| *self.policy.selector(*dst) != Selector::SelfNodes);
+        let mut rules = Vec::new();
+        if !part.dst.is_empty() {
+            rules.extend(self.other_part(&part));
+        }
+        if part.dst.len() < count {
+            rules.extend(self.self_part(&part, node));
+        }
+        rules
+    }
+
+    /// Section 6.1 point 2: a port rule per `ip` entry, the rule of capabilities, the companions.
+    fn other_part(&self, part: &Part<'_>) -> Vec<Rule> {
+        let src = self.sources(part.src, part.src_posture);
+        let selectors: Vec<&Selector> =
+            part.dst.iter().map(|dst| self.policy.selector(*dst)).collect();
+        let entries = |ports: &[PortRange]| {
+            selectors.iter().flat_map(|selector| self.entries(selector, ports)).collect()
+        };
+        let mut targets = port_targets(&src, part, entries);
+        if !part.app.is_empty() {
+            let dsts = selectors.iter().map(|selector| self.cap_dsts(selector)).collect();
+            targets.push(cap_target(dsts, part.app));
+        }
+        let rule = |target| Rule { src: src.clone(), target, origin: Origin::Global };
+        let mut rules: Vec<Rule> = targets.into_iter().map(rule).collect();
+        let reversed = self.reversed_sources(&selectors);
+        rules.extend(companions(
+            part.app,
+            &reversed,
+            &self.source_prefixes(part, &src),
+            Origin::Global,
+        ));
+        rules
+    }
+
+    /// Section 6.2: the addresses of the sources and their texts.
+    pub(super) fn sources(&self, src: &[SelectorId], postures: &[Arc<str>]) -> Sources {
+        let selectors: Vec<&Selector> = src.iter().map(|src| self.policy.selector(*src)).collect();
+        if postures.is_empty() {
+            return self.sources_of(&selectors);
+        }
+        let meets = |id: &NodeId| self.meets_one_of(postures, self.nodes[id]);
+        let nodes: BTreeSet<NodeId> = self.selected(src).into_iter().filter(meets).collect();
+        let set = nodes.iter().flat_map(|id| self.nodes[id].addresses()).collect();
+        Sources { nodes: Some(nodes), ..Sources::of_set(set) }
+    }
+
+    /// Section 6.2, without a posture.
+    fn sources_of(&self, selectors: &[&Selector]) -> Sources {
+        if selectors.contains(&&Selector::DangerAll) {
+            let texts = BTreeSet::from(["*".into()]);
+            return Sources { texts, set: IpRanges::all(), nodes: None };
+        }
+        let mut set = IpRanges::default();
+        for selector in selectors {
+            set.extend(&self.addresses_of(selector));
+        }
+        if !selectors.contains(&&Selector::Any) {
+            return Sources::of_set(set);
+        }
+        let per_source = selectors
+            .iter()
+            .flat_map(|selector| texts(&self.addresses_of(selector)).collect::<Vec<_>>());
+        let mut texts: BTreeSet<Arc<str>> = per_source.collect();
+        for route in self.all_subnet_routes() {
+            texts.insert(route.to_string().into());
+            set.extend(&route.into());
+        }
+        Sources { texts, set, nodes: None }
+    }
+
+    /// Section 6.3: the entries of a destination. Addresses of nodes stand alone.
+    fn entries(&self, selector: &Selector, ports: &[PortRange]) -> Vec<Entry> {
+        let sets: Vec<(Arc<str>, IpRanges)> = match self.literal(selector) {
+            _ if *selector == Selector::Any => vec![("*".into(), IpRanges::all())],
+            Some(literal) => {
+                let ranges = literal.ranges();
+                ranges.map(|range| (range.to_string().into(), range.prefixes().collect())).collect()
+            }
+            None => {
+                let nodes = self.nodes.values();
+                let nodes = nodes.filter(|node| self.selector_selects(selector, node));
+                let addresses = nodes.flat_map(|node| node.addresses());
+                addresses.map(|ip| (ip.to_string().into(), [ip].into_iter().collect())).collect()
+            }
+        };
+        let with_ports = |(text, set): &(Arc<str>, IpRanges)| -> Vec<Entry> {
+            let entry =
+                |ports: &PortRange| Entry { text: text.clone(), set: set.clone(), ports: *ports };
+            ports.iter().map(entry).collect()
+        };
+        sets.iter().flat_map(with_ports).collect()
+    }
+
+    /// Section 6.5: the prefixes of a destination of capabilities.
+    fn cap_dsts(&self, selector: &Selector) -> Vec<IpNet> {
+        if *selector == Selector::Any {
+            return IpRanges::all().prefixes().collect();
+        }
+        if let Some(literal) = self.literal(selector) {
+            return literal.prefixes().collect();
+        }
+        let nodes = self.nodes.values().filter(|node| self.selector_selects(selector, node));
+        nodes.flat_map(|node| node.addresses()).map(IpNet::from).collect()
+    }
+
+    /// Section 6.5: the destinations as sources of companion rules.
+    fn reversed_sources(&self, selectors: &[&Selector]) -> Sources {
+        let mut reversed = Sources::default();
+        for selector in selectors {
+            let one = self.sources_of(&[selector]);
+            reversed.texts.extend(one.texts);
+            reversed.set.extend(&one.set);
+        }
+        reversed
+    }
+
+    /// Section 6.5: the sources as destinations of companion rules. Subnets behind nodes are none of them.
+    fn source_prefixes(&self, part: &Part<'_>, src: &Sources) -> Vec<IpNet> {
+        let selectors = || part.src.iter().map(|src| self.policy.selector(*src));
+        if src.nodes.is_some() || selectors().any(|selector| *selector == Selector::DangerAll) {
+            return src.set.prefixes().collect();
+        }
+        let mut set = IpRanges::default();
+        for selector in selectors() {
+            set.extend(&self.addresses_of(selector));
+        }
+        set.prefixes().collect()
+    }
+
+    /// Section 6.6: on an untagged node, from those nodes of its user that the sources cover, to all of them.
+    fn self_part(&self, part: &Part<'_>, node: &NodeFacts) -> Vec<Rule> {
+        let Some(user) = node.user() else { return Vec::new() };
+        let mine: Vec<&NodeFacts> =
+            self.nodes.values().copied().filter(|other| other.user() == Some(user)).collect();
+        let is_source = |other: &&&NodeFacts| {
+            part.src.iter().any(|src| self.selects(*src, other))
+                && (part.src_posture.is_empty() || self.meets_one_of(part.src_posture, other))
+        };
+        let sources: Vec<&NodeFacts> = mine.iter().filter(is_source).copied().collect();
+        if sources.is_empty() {
+            return Vec::new();
+        }
+        let addresses = |nodes: &[&NodeFacts]| -> IpRanges {
+            nodes.iter().flat_map(|node| node.addresses()).collect()
+        };
+        let src = Sources::of_set(addresses(&sources));
+        let entry = |ip: IpAddr, ports: &PortRange| Entry {
+            text: ip.to_string().into(),
+            set: [ip].into_iter().collect(),
+            ports: *ports,
+        };
+        let entries = |ports: &[PortRange]| {
+            let ips = mine.iter().flat_map(|node| node.addresses());
+            ips.flat_map(|ip| ports.iter().map(move |ports| entry(ip, ports))).collect()
+        };
+        let origin = Origin::SelfOf(user);
+        let mut targets = port_targets(&src, part, entries);
+        if !part.app.is_empty() {
+            let dsts = |node: &&NodeFacts| node.addresses().map(IpNet::from).collect();
+            targets.push(cap_target(mine.iter().map(dsts).collect(), part.app));
+        }
+        let rule = |target| Rule { src: src.clone(), target, origin };
+        let mut rules: Vec<Rule> = targets.into_iter().map(rule).collect();
+        let reversed = Sources::of_set(addresses(&mine));
+        let prefixes: Vec<IpNet> = src.set.prefixes().collect();
+        rules.extend(companions(part.app, &reversed, &prefixes, origin));
+        rules
+    }
+
+    /// Section 6.7: on a node that carries traffic for a grant with `via`, the destinations that it has routes to.
+    fn via_rules(&self, grant: &Grant, node: &NodeFacts) -> Vec<Rule> {
+        if !self.has_tag_of(&grant.via, node) {
+            return Vec::new();
+        }
+        let src = self.sources(&grant.src, &grant.src_posture);
+        let entries = |selector: &SelectorId, ports: &[PortRange]| -> Vec<Entry> {
+            let selector = self.policy.selector(*selector);
+            let entries = self.entries(selector, ports).into_iter();
+            if *selector == Selector::Internet {
+                return entries.filter(|_| node.is_exit_node()).collect();
+            }
+            let is_routed = |set: &IpRanges| node.subnet_routes().any(|route| set.overlaps(&route));
+            entries.filter(|entry| is_routed(&entry.set)).collect()
+        };
+        let rule = |ip: &mesh_policy::policy::IpProtocolPorts| {
+            let entries: Vec<Entry> =
+                grant.dst.iter().flat_map(|dst| entries(dst, &ip.ports)).collect();
+            let target = Target::Ports { entries, proto: ip.proto };
+            Rule { src: src.clone(), target, origin: Origin::Via }
+        };
+        if src.set.is_empty() {
+            Vec::new()
+        } else {
+            grant.ip.iter().map(rule).filter(|rule| !rule.target.sets().is_empty()).collect()
+        }
+    }
+
+    /// Section 6.7: whether a node has one of some tags.
+    pub(super) fn has_tag_of(&self, tags: &[SelectorId], node: &NodeFacts) -> bool {
+        tags.iter().any(|tag| self.selects(*tag, node))
+    }
+
+    /// Section 8.4: the addresses that a grant with `via` steers to, but the Internet's.
+    pub(super) fn via_destinations(&self, grant: &Grant) -> IpRanges {
+        let mut set = IpRanges::default();
+        for selector in grant.dst.iter().map(|dst| self.policy.selector(*dst)) {
+            if *selector == Selector::Any {
+                set.extend(&IpRanges::all());
+            } else if *selector != Selector::Internet {
+                set.extend(&self.addresses_of(selector));
+            }
+        }
+        set
+    }
+}
+
+/// Sections 6.2 to 6.4: a rule per `ip` entry; nothing without sources or destinations.
+fn port_targets(
+    src: &Sources,
+    part: &Part<'_>,
+    entries: impl Fn(&[PortRange]) -> Vec<Entry>,
+) -> Vec<Target> {
+    if src.set.is_empty() {
+        return Vec::new();
+    }
+    let target = |(proto, ports): &(Option<u8>, &[PortRange])| {
+        let entries = entries(ports);
+        (!entries.is_empty()).then_some(Target::Ports { entries, proto: *proto })
+    };
+    part.ip.iter().filter_map(target).collect()
+}
+
+/// Section 6.5: an entry per destination with the whole `app` object.
+fn cap_target(dsts: Vec<Vec<IpNet>>, app: &AppCapabilities) -> Target {
+    let cap_map: Capabilities =
+        app.iter().map(|(name, values)| (name.clone(), Some(values.clone()))).collect();
+    let cap_map = Arc::new(cap_map);
+    Target::Caps(dsts.into_iter().map(|dsts| Caps { dsts, cap_map: cap_map.clone() }).collect())
+}
+
+/// Section 6.5: sharers of drives and targets of relays are told who may use them.
+fn companions(
+    app: &AppCapabilities,
+    reversed: &Sources,
+    dsts: &[IpNet],
+    origin: Origin,
+) -> Vec<Rule> {
+    let pairs = [
+        ("tailscale.com/cap/drive", "tailscale.com/cap/drive-sharer"),
+        ("tailscale.com/cap/relay", "tailscale.com/cap/relay-target"),
+    ];
+    let is_granted = |wanted: &str| app.iter().any(|(name, _)| &**name == wanted);
+    let rule = |name: &str| {
+        let cap_map = Arc::new(BTreeMap::from([(name.into(), None)]));
+        let target = Target::Caps(vec![Caps { dsts: dsts.to_vec(), cap_map }]);
+        Rule { src: reversed.clone(), target, origin }
+    };
+    pairs
+        .iter()
+        .filter(|(name, _)| is_granted(name))
+        .map(|(_, companion)| rule(companion))
+        .collect()
+}
+
+fn is_autogroup(selector: &Selector) -> bool {
+    matches!(
+        selector,
+        Selector::Member
+            | Selector::Tagged
+            | Selector::SelfNodes
+            | Selector::Internet
+            | Selector::DangerAll
+            | Selector::Admin
+            | Selector::Owner
+    )
+}
