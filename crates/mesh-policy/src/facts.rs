@@ -134,18 +134,21 @@ pub fn active_routes(offered: &[IpNet], approved: &[IpNet]) -> Vec<IpNet> {
     active
 }
 
+impl From<&Owner> for NodeOwner {
+    fn from(owner: &Owner) -> Self {
+        match owner {
+            Owner::User(user) => Self::User(*user),
+            Owner::Tags(tags) => Self::Tags(tags.iter().map(|tag| tag.as_str().into()).collect()),
+        }
+    }
+}
+
 impl From<&Node> for NodeFacts {
     fn from(node: &Node) -> Self {
-        let owner = match &node.owner {
-            Owner::User(user) => NodeOwner::User(*user),
-            Owner::Tags(tags) => {
-                NodeOwner::Tags(tags.iter().map(|tag| tag.as_str().into()).collect())
-            }
-        };
         let hostinfo = &node.hostinfo;
         Self {
             id: node.id,
-            owner,
+            owner: (&node.owner).into(),
             ipv4: node.ipv4,
             ipv6: node.ipv6,
             active_routes: active_routes(&hostinfo.routable_ips, &node.approved_routes).into(),
