@@ -89,7 +89,13 @@ struct Bench<'d> {
 impl<'d> Bench<'d> {
     async fn begin(database: &'d Database, tailnet: TailnetId) -> Self {
         let loaded = database.load(tailnet).await.expect("a tailnet");
-        let state = State::new(tailnet, loaded, Settings::default(), Timestamp::UNIX_EPOCH);
+        let state = State::new(
+            tailnet,
+            loaded,
+            std::sync::Arc::default(),
+            Settings::default(),
+            Timestamp::UNIX_EPOCH,
+        );
         let zero = Duration::ZERO;
         let mut bench = Self {
             database,

@@ -40,7 +40,7 @@ impl World {
         let mut tailnet = Tailnet::default();
         tailnet.put_preauth_key(Arc::new(row(&minted, now)));
         let loaded = Loaded { tailnet, ..Loaded::default() };
-        let state = State::new(TailnetId(1), loaded, Settings::default(), now);
+        let state = State::new(TailnetId(1), loaded, Arc::default(), Settings::default(), now);
         Self {
             runtime: Builder::new_current_thread().build().expect("a runtime without sockets"),
             verifier: Verifier::new(cost).expect("the system has randomness"),

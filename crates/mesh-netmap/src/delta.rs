@@ -44,7 +44,7 @@ pub fn tell(
     if old.is_expired(from.at) != expired {
         return Told::Everything;
     }
-    let (old_class, class) = (from.policy.class_of(old), to.policy.class_of(new));
+    let (old_class, class) = (from.everybody.class_of(old), to.everybody.class_of(new));
     // A viewer that is not announced does not see itself, so that a change of its user goes by it.
     let is_touched = changes.nodes.contains(viewer.0) || !new.is_announced();
     if !is_touched && !changes.key_ran_out && !expired && old_class == class {
@@ -141,8 +141,8 @@ pub fn peers_delta(
     except: Option<NodeId>,
     context: &MapContext,
 ) -> Vec<wire::MapResponse> {
-    let before = from.policy.visible_to(classes.0);
-    let after = to.policy.visible_to(classes.1);
+    let before = from.everybody.visible_to(classes.0);
+    let after = to.everybody.visible_to(classes.1);
     let mut touched: RoaringBitmap = (before ^ after) | (&changes.nodes & after);
     if let Some(viewer) = except {
         touched.remove(viewer.0);
@@ -169,7 +169,7 @@ pub fn peers_delta(
     deltas.first.user_profiles =
         users.into_iter().map(|user| user_profile(&to.tailnet, user)).collect();
     let (old_rules, new_rules) =
-        (from.policy.packet_filter(classes.0), to.policy.packet_filter(classes.1));
+        (from.everybody.packet_filter(classes.0), to.everybody.packet_filter(classes.1));
     if old_rules != new_rules {
         deltas.first.packet_filter = Some(packet_filter(new_rules));
     }

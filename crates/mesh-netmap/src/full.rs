@@ -23,9 +23,9 @@ pub fn full(
     let peers: Vec<&Node> = visible_peers(snapshot, viewer).collect();
     let users: BTreeSet<UserId> =
         peers.iter().copied().chain([&**viewer]).map(|node| node.owner.user()).collect();
-    let class = snapshot.policy.class_of(viewer);
+    let class = snapshot.everybody.class_of(viewer);
     let expired = viewer.is_expired(snapshot.at);
-    let rules = if expired { &[] } else { snapshot.policy.packet_filter(class) };
+    let rules = if expired { &[] } else { snapshot.everybody.packet_filter(class) };
     Some(wire::MapResponse {
         node: Some(Box::new(self_node(viewer, snapshot.at, context))),
         derp_map: Some(context.derp_map.clone()),
@@ -74,7 +74,7 @@ pub fn full_again(
 /// The peers of a viewer, by id; none if its own key has expired.
 fn visible_peers<'a>(snapshot: &'a Snapshot, viewer: &Node) -> impl Iterator<Item = &'a Node> {
     let own = viewer.id.0;
-    let visible = snapshot.policy.visible_to(snapshot.policy.class_of(viewer));
+    let visible = snapshot.everybody.visible_to(snapshot.everybody.class_of(viewer));
     let expired = viewer.is_expired(snapshot.at);
     visible
         .iter()

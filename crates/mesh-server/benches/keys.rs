@@ -70,5 +70,5 @@ fn snapshot_of(minted: &[Minted]) -> Snapshot {
         }));
     }
     let loaded = Loaded { tailnet, ..Loaded::default() };
-    State::new(TailnetId(1), loaded, Settings::default(), now).snapshot(now)
+    State::new(TailnetId(1), loaded, Arc::default(), Settings::default(), now).snapshot(now)
 }

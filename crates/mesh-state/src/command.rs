@@ -6,9 +6,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use mesh_keys::{DiscoPublic, MachinePublic, NetworkLockPublic, NodePublic};
 use mesh_model::{
-    ApiKey, ApiKeyId, AuthId, Hostinfo, NameError, Node, NodeId, PreauthKey, PreauthKeyId,
-    SecretHash, SessionId, Tag, Timestamp, User, UserId,
+    ApiKey, ApiKeyId, AuthId, Hostinfo, NameError, Node, NodeId, PolicyVersion, PreauthKey,
+    PreauthKeyId, SecretHash, SessionId, Tag, Timestamp, User, UserId,
 };
+use mesh_policy::Policy;
 use thiserror::Error;
 
 /// What a decision depends on beside the state: the time, and randomness drawn beforehand.
@@ -71,6 +72,8 @@ pub enum Command {
         /// The node.
         node: NodeId,
     },
+    /// Puts a policy in force.
+    SetPolicy(Box<NewPolicy>),
     /// Makes a user.
     CreateUser(NewUser),
     /// Renames a user.
@@ -203,6 +206,19 @@ pub struct NodeUpdate {
     pub capability_version: u32,
 }
 
+/// A policy that is to be in force, its text already parsed.
+#[derive(Debug, Clone)]
+pub struct NewPolicy {
+    /// The text.
+    pub text: String,
+    /// What it says.
+    pub policy: Arc<Policy>,
+    /// Who wrote it, as in [`PolicyVersion::created_by`].
+    pub created_by: String,
+    /// Digest of the text that it replaces: if that is no longer in force, nothing happens. `None` replaces any.
+    pub replaces: Option<String>,
+}
+
 /// What a user is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NewUser {
@@ -263,6 +279,8 @@ pub enum Outcome {
     PreauthKey(Arc<PreauthKey>),
     /// An API key was made or changed.
     ApiKey(Arc<ApiKey>),
+    /// This version of the policy is in force.
+    Policy(Arc<PolicyVersion>),
     /// Nothing to show.
     Done,
 }
@@ -329,11 +347,28 @@ pub enum Refusal {
     #[error("extending key is not allowed")]
     ExtendingExpiry,
     /// The client asked for tags that it may not have.
-    #[error("requested tags [{0}] are invalid or not permitted: use an auth key that carries them")]
-    TagsNotPermitted(String),
+    #[error("requested tags [{tags}] are invalid or not permitted: {reasons}")]
+    TagsNotPermitted {
+        /// The tags that it may not have.
+        tags: String,
+        /// Why not, one by one.
+        reasons: String,
+    },
+    /// The policy defines tags, but not this one.
+    #[error("{0} is not defined in tagOwners of the policy: define it there first")]
+    TagUndefined(Tag),
+    /// The policy was changed meanwhile.
+    #[error("the policy has changed since it was read: read it again")]
+    PolicyReplaced,
+    /// The policy does not do what its own tests say.
+    #[error("test(s) failed: {0}")]
+    PolicyTestsFailed(String),
     /// All addresses are taken.
     #[error("no address is free in {0}: configure a larger prefix")]
     AddressesExhausted(IpNet),
+    /// All addresses of the pool that the policy names for the node are taken.
+    #[error("no address is free in the ipPool that the policy has for this node: make it larger")]
+    PoolExhausted,
     /// Ids are 32 bits.
     #[error("all node ids are used up")]
     NodeIdsExhausted,

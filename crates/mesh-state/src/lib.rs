@@ -10,6 +10,7 @@ mod command;
 mod deadlines;
 mod login;
 mod nodes;
+mod policy;
 mod register;
 mod settings;
 mod snapshot;
@@ -17,9 +18,11 @@ mod state;
 mod write;
 
 pub use command::{
-    Command, Context, NewPreauthKey, NewSecret, NewUser, NodeUpdate, Outcome, Refusal, Registration,
+    Command, Context, NewPolicy, NewPreauthKey, NewSecret, NewUser, NodeUpdate, Outcome, Refusal,
+    Registration,
 };
 pub use login::{Login, LoginState, Logins};
+pub use policy::{POLICY_BYTES_MAX, POLICY_HISTORY_BYTES_MAX, POLICY_VERSIONS_MAX, policy_digest};
 pub use settings::{Allocation, LoginLimits, Settings};
 pub use snapshot::{ChangeSet, Snapshot};
 pub use state::{Draft, State};

@@ -10,6 +10,7 @@ use mesh_model::{
 };
 
 use crate::deadlines::{Deadline, removal_of};
+use crate::policy::approvable;
 use crate::register::sorted;
 use crate::{Context, Draft, NodeUpdate, Outcome, Refusal};
 
@@ -70,6 +71,9 @@ impl Draft {
         node.capability_version = update.capability_version;
         if let Some(hostinfo) = &update.hostinfo {
             self.take_in_hostinfo(&mut node, hostinfo);
+            if node.hostinfo.routable_ips != old.hostinfo.routable_ips {
+                self.approve_by_policy(&mut node);
+            }
         }
         if node != *old {
             self.put_node(node, context);
@@ -137,11 +141,24 @@ impl Draft {
         if tags.is_empty() {
             return Err(Refusal::NoTags);
         }
+        self.check_tags_are_defined(tags)?;
         let node = Node { owner: Owner::Tags(sorted(tags.to_vec())), ..Node::clone(old) };
         Ok(Outcome::Node(self.put_node(node, context)))
     }
 
-    /// An exit node carries both families: approving one default route approves the other.
+    /// Tags must be defined, as far as the policy defines any: while there is none, as on the first day of a
+    /// tailnet, nothing could be said about a tag anyway, and admins may prepare their nodes.
+    fn check_tags_are_defined(&self, tags: &[Tag]) -> Result<(), Refusal> {
+        let policy = &self.state.policy;
+        let is_undefined = |tag: &&Tag| !policy.is_tag_defined(tag.as_str());
+        match tags.iter().find(is_undefined) {
+            Some(tag) if !policy.policy().tag_owners.is_empty() => {
+                Err(Refusal::TagUndefined(tag.clone()))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     pub(crate) fn approve_routes(
         &mut self,
         node: NodeId,
@@ -149,15 +166,7 @@ impl Draft {
         context: &Context,
     ) -> Result<Outcome, Refusal> {
         let old = self.node(node)?;
-        let mut approved_routes: Vec<IpNet> = routes.iter().map(IpNet::trunc).collect();
-        if approved_routes.iter().any(|route| route.prefix_len() == 0) {
-            approved_routes.extend(
-                ["0.0.0.0/0", "::/0"]
-                    .map(|route| route.parse::<IpNet>().expect("invariant: a literal prefix")),
-            );
-        }
-        approved_routes.sort();
-        approved_routes.dedup();
+        let approved_routes = approvable(routes.iter().copied());
         let node = Node { approved_routes, ..Node::clone(old) };
         Ok(Outcome::Node(self.put_node(node, context)))
     }

@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use mesh_model::{
-    AuthId, Node, NodeId, Owner, PreauthKey, PreauthKeyId, RegisterMethod, Tag, Timestamp, UserId,
-    label_from_hostname,
+    AuthId, Node, NodeId, Owner, ParseTagError, PreauthKey, PreauthKeyId, RegisterMethod, Tag,
+    Timestamp, UserId, label_from_hostname,
 };
+
+use mesh_policy::NodeFacts;
 
 use crate::deadlines::later;
 use crate::{Context, Draft, Login, LoginState, Outcome, Refusal, Registration};
@@ -94,7 +96,11 @@ impl Draft {
             }
             node.expires_at = Some(expiry);
         }
+        let offered = node.hostinfo.routable_ips.clone();
         self.take_in_client(&mut node, registration);
+        if node.hostinfo.routable_ips != offered {
+            self.approve_by_policy(&mut node);
+        }
         Ok(Outcome::Registered(self.put_node(node, context)))
     }
 
@@ -202,8 +208,7 @@ impl Draft {
         grant: Grant,
         context: &Context,
     ) -> Result<Option<Arc<Node>>, Refusal> {
-        let owner =
-            self.owner_with_requested_tags(grant.owner, &registration.hostinfo.request_tags)?;
+        let owner = self.owner_with_requested_tags(grant.owner, registration)?;
         let old = self.node_to_take_over(registration, &owner)?;
         let holder = self.state.tailnet.node_by_key(&registration.node_key);
         if holder.is_some_and(|holder| old.as_ref().is_none_or(|old| old.id != holder.id)) {
@@ -212,7 +217,7 @@ impl Draft {
         let expires_at = self.expiry_of_login(old.as_deref(), &owner, registration.expiry, context);
         let mut node = match old {
             Some(old) => Node::clone(&old),
-            None => self.new_node(registration, context)?,
+            None => self.new_node(registration, &owner, context)?,
         };
         if node.node_key != registration.node_key {
             node.previous_node_key = Some(node.node_key);
@@ -224,6 +229,7 @@ impl Draft {
         node.preauth_key = grant.preauth_key;
         node.ephemeral = grant.ephemeral;
         self.take_in_client(&mut node, registration);
+        self.approve_by_policy(&mut node);
         self.remove_tombstone(registration.machine_key, registration.node_key);
         Ok(Some(self.put_node(node, context)))
     }
@@ -231,25 +237,37 @@ impl Draft {
     fn owner_with_requested_tags(
         &self,
         owner: Owner,
-        requested: &[String],
+        registration: &Registration,
     ) -> Result<Owner, Refusal> {
+        let requested = &registration.hostinfo.request_tags;
         let Owner::User(user) = owner else { return Ok(owner) };
         if requested.is_empty() {
             return Ok(owner);
         }
-        let permitted = |text: &String| {
-            text.parse::<Tag>().ok().filter(|tag| self.state.policy.permits_tag(user, tag))
+        let mut nodes = self.state.tailnet.nodes_of_machine(registration.machine_key);
+        let current = nodes.find(|node| is_current(node, registration));
+        let facts = current.map(|node| NodeFacts::from(&**node));
+        let permit = |text: &String| -> Result<Tag, (String, String)> {
+            let refused = |why: String| (text.clone(), why);
+            let tag = text.parse().map_err(|error: ParseTagError| refused(error.to_string()))?;
+            let permitted = self.state.policy.permits_tag(user, facts.as_ref(), text);
+            permitted.map(|()| tag).map_err(|refusal| refused(refusal.to_string()))
         };
-        let tags: Vec<Tag> = requested.iter().filter_map(permitted).collect();
-        if tags.len() < requested.len() {
-            let refused: Vec<_> = requested
-                .iter()
-                .filter(|text| permitted(text).is_none())
-                .map(String::as_str)
-                .collect();
-            return Err(Refusal::TagsNotPermitted(refused.join(", ")));
+        let (mut tags, mut refused, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+        for text in requested {
+            match permit(text) {
+                Ok(tag) => tags.push(tag),
+                Err((tag, why)) => {
+                    refused.push(tag);
+                    reasons.push(why);
+                }
+            }
         }
-        Ok(Owner::Tags(sorted(tags)))
+        if refused.is_empty() {
+            return Ok(Owner::Tags(sorted(tags)));
+        }
+        let (tags, reasons) = (refused.join(", "), reasons.join("; "));
+        Err(Refusal::TagsNotPermitted { tags, reasons })
     }
 
     /// The node of this machine that a login continues, so that it keeps its id, name and addresses.
@@ -260,10 +278,7 @@ impl Draft {
     ) -> Result<Option<Arc<Node>>, Refusal> {
         let nodes: Vec<_> =
             self.state.tailnet.nodes_of_machine(registration.machine_key).cloned().collect();
-        let is_current = |node: &&Arc<Node>| {
-            node.node_key == registration.node_key
-                || Some(node.node_key) == registration.old_node_key
-        };
+        let is_current = |node: &&Arc<Node>| is_current(node, registration);
         let pick = |is_candidate: &dyn Fn(&Node) -> bool| {
             let mut candidates = nodes.iter().filter(|node| is_candidate(node));
             candidates.clone().find(is_current).or_else(|| candidates.next()).cloned()
@@ -319,6 +334,7 @@ impl Draft {
     fn new_node(
         &mut self,
         registration: &Registration,
+        owner: &Owner,
         context: &Context,
     ) -> Result<Node, Refusal> {
         let given_name =
@@ -326,7 +342,10 @@ impl Draft {
         let state = &mut self.state;
         let id = state.counters.node;
         state.counters.node = id.checked_add(1).ok_or(Refusal::NodeIdsExhausted)?;
-        let (ipv4, ipv6) = state.addresses.allocate(&state.tailnet, &state.settings, context)?;
+        let (ipv4, ipv6) = {
+            let pools = state.policy.ip_pool(&owner.into());
+            state.addresses.allocate(&state.tailnet, &state.settings, pools, context)?
+        };
         let remembered = state
             .tailnet
             .tombstones_of_machine(registration.machine_key)
@@ -364,6 +383,11 @@ impl Draft {
         node.capability_version = registration.capability_version;
         self.take_in_hostinfo(node, &registration.hostinfo);
     }
+}
+
+/// Whether a request comes from the client of this node of its machine.
+fn is_current(node: &Node, registration: &Registration) -> bool {
+    node.node_key == registration.node_key || Some(node.node_key) == registration.old_node_key
 }
 
 /// Whether a preauth key registers anything at `now`.

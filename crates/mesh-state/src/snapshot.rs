@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mesh_keys::{MachinePublic, NodePublic};
-use mesh_model::{Node, Tailnet, Timestamp, UserId};
+use mesh_model::{Node, PolicyVersionId, Tailnet, Timestamp, UserId};
 use mesh_policy::legacy::AllowAll;
+use mesh_policy::{CompiledPolicy, PolicyDelta};
 use roaring::RoaringBitmap;
 use serde::Serialize;
 
@@ -22,8 +23,10 @@ pub struct Snapshot {
     pub at: Timestamp,
     /// Users, nodes and keys.
     pub tailnet: Tailnet,
-    /// Who sees whom.
-    pub policy: AllowAll,
+    /// Who may reach whom, compiled. It knows the nodes that peers are told of, and no others.
+    pub policy: CompiledPolicy,
+    /// What streams go by until they go by `policy`.
+    pub everybody: AllowAll,
     /// Logins that wait for approval.
     pub logins: Logins,
 }
@@ -51,6 +54,13 @@ pub struct ChangeSet {
     pub nodes: RoaringBitmap,
     /// Ids of users that were made, changed or removed.
     pub users: BTreeSet<UserId>,
+    /// The version of the policy that was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_version: Option<PolicyVersionId>,
+    /// What policy may say otherwise. Routers whose routes it may show otherwise are in `nodes` too, unless the
+    /// policy is another one.
+    #[serde(skip)]
+    pub policy: PolicyDelta,
     /// Whether a node's key ran out by itself. Clients then apply their last complete netmap again, so
     /// everybody needs a complete one that is fresh.
     ///
@@ -62,13 +72,18 @@ pub struct ChangeSet {
 impl ChangeSet {
     /// Whether nobody could see a difference.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.users.is_empty() && !self.key_ran_out
+        self.nodes.is_empty()
+            && self.users.is_empty()
+            && self.policy.is_empty()
+            && !self.key_ran_out
     }
 
     /// Adds what a later epoch changed.
     pub fn extend(&mut self, later: &Self) {
         self.nodes |= &later.nodes;
         self.users.extend(&later.users);
+        self.policy_version = later.policy_version.or(self.policy_version);
+        self.policy.merge(&later.policy);
         self.key_ran_out |= later.key_ran_out;
     }
 }

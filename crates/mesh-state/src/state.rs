@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use mesh_model::{
-    ApiKey, ApiKeyId, Node, NodeId, PreauthKey, PreauthKeyId, SessionId, Tailnet, TailnetId,
-    Timestamp, Tombstone, User, UserId,
+    ApiKey, ApiKeyId, Node, NodeId, PolicyVersion, PolicyVersionId, PreauthKey, PreauthKeyId,
+    SessionId, Tailnet, TailnetId, Timestamp, Tombstone, User, UserId,
 };
 use mesh_policy::legacy::AllowAll;
+use mesh_policy::{CompiledPolicy, NodeFacts, Policy, PolicyDelta, UserFacts};
 
 use crate::addresses::AddressCursor;
 use crate::deadlines::Deadlines;
@@ -23,7 +24,8 @@ pub struct State {
     pub(crate) id: TailnetId,
     pub(crate) settings: Arc<Settings>,
     pub(crate) tailnet: Tailnet,
-    pub(crate) policy: AllowAll,
+    pub(crate) policy: CompiledPolicy,
+    pub(crate) everybody: AllowAll,
     pub(crate) logins: Logins,
     pub(crate) counters: Counters,
     pub(crate) deadlines: Deadlines,
@@ -34,13 +36,22 @@ pub struct State {
 }
 
 impl State {
-    /// Takes up a tailnet as it was read from disk.
-    pub fn new(id: TailnetId, loaded: Loaded, settings: Settings, now: Timestamp) -> Self {
+    /// Takes up a tailnet as it was read from disk, with the policy that is to be in force: that of the newest
+    /// version, or of the file that stands above it. There is no way to leave it out, so that no error on the way
+    /// to a policy can end in none.
+    pub fn new(
+        id: TailnetId,
+        loaded: Loaded,
+        policy: Arc<Policy>,
+        settings: Settings,
+        now: Timestamp,
+    ) -> Self {
         let mut state = Self {
             id,
             settings: Arc::new(settings),
             tailnet: loaded.tailnet,
-            policy: AllowAll::allow_all(),
+            policy: CompiledPolicy::compile(policy, [], []),
+            everybody: AllowAll::allow_all(),
             logins: Logins::default(),
             counters: loaded.counters,
             deadlines: Deadlines::default(),
@@ -51,8 +62,14 @@ impl State {
         };
         state.presume_online();
         state.deadlines.add_restart_grace(&state.settings, now);
+        let announced = state.tailnet.nodes().filter(|node| node.is_announced());
+        state.policy = CompiledPolicy::compile(
+            state.policy.policy().clone(),
+            state.tailnet.users().map(|user| UserFacts::from(&**user)),
+            announced.map(|node| NodeFacts::from(&**node)),
+        );
         for node in state.tailnet.nodes() {
-            state.policy.apply_node(node);
+            state.everybody.apply_node(node);
             state.deadlines.add_node(node, &state.settings, now);
         }
         for key in state.tailnet.preauth_keys() {
@@ -81,6 +98,7 @@ impl State {
             at: now,
             tailnet: self.tailnet.clone(),
             policy: self.policy.clone(),
+            everybody: self.everybody.clone(),
             logins: self.logins.clone(),
         }
     }
@@ -136,6 +154,7 @@ impl Draft {
             Command::TagNode { node, tags } => self.tag_node(*node, tags, context),
             Command::ApproveRoutes { node, routes } => self.approve_routes(*node, routes, context),
             Command::DeleteNode { node } => self.delete_node(*node, context),
+            Command::SetPolicy(policy) => self.set_policy(policy, context),
             Command::CreateUser(user) => self.create_user(user, context),
             Command::RenameUser { user, name } => self.rename_user(*user, name),
             Command::DeleteUser { user } => self.delete_user(*user, context),
@@ -191,13 +210,31 @@ impl Draft {
             state.deadlines.withdraw_node(old, &state.settings);
         }
         state.deadlines.add_node(&node, &state.settings, context.now);
-        state.policy.apply_node(&node);
+        state.everybody.apply_node(&node);
         state.tailnet.put_node(node.clone());
         self.changes.nodes.insert(node.id.0);
+        self.tell_policy(old.as_deref(), &node);
         if old.is_none_or(|old| !is_stored_alike(&old, &node)) {
             self.write_node(node.clone());
         }
         node
+    }
+
+    /// Tells the policy of a node once peers are told of it, and when what policy asks about is different.
+    fn tell_policy(&mut self, old: Option<&Node>, new: &Node) {
+        if !new.is_announced() || old.is_some_and(|old| is_policy_alike(old, new)) {
+            return;
+        }
+        self.apply_to_policy(|policy, delta| policy.put_node(new.into(), delta));
+    }
+
+    /// Carries out an event of the policy. A router that carries other routes than before is a node that has
+    /// changed, for itself and for whoever uses it.
+    fn apply_to_policy(&mut self, event: impl FnOnce(&mut CompiledPolicy, &mut PolicyDelta)) {
+        let mut delta = PolicyDelta::default();
+        event(&mut self.state.policy, &mut delta);
+        self.changes.nodes |= &delta.routers;
+        self.changes.policy.merge(&delta);
     }
 
     fn write_node(&mut self, node: Arc<Node>) {
@@ -214,9 +251,10 @@ impl Draft {
     pub(crate) fn remove_node(&mut self, node: &Node, context: &Context) {
         let state = &mut self.state;
         state.deadlines.withdraw_node(node, &state.settings);
-        state.policy.apply_removal(node.id);
+        state.everybody.apply_removal(node.id);
         state.tailnet.remove_node(node.id);
         self.changes.nodes.insert(node.id.0);
+        self.apply_to_policy(|policy, delta| policy.remove_node(node.id, delta));
         self.node_writes.remove(&node.id);
         self.writes.push(Write::DeleteNode(node.id));
         let key = node.preauth_key.and_then(|key| self.state.tailnet.preauth_key(key)).cloned();
@@ -237,6 +275,7 @@ impl Draft {
     pub(crate) fn put_user(&mut self, user: User) -> Arc<User> {
         let user = Arc::new(user);
         self.state.tailnet.put_user(user.clone());
+        self.state.policy.put_user(UserFacts::from(&*user), &mut self.changes.policy);
         self.changes.users.insert(user.id);
         self.writes.push(Write::PutUser(user.clone()));
         user
@@ -244,8 +283,22 @@ impl Draft {
 
     pub(crate) fn remove_user(&mut self, user: UserId) {
         self.state.tailnet.remove_user(user);
+        self.state.policy.remove_user(user, &mut self.changes.policy);
         self.changes.users.insert(user);
         self.writes.push(Write::DeleteUser(user));
+    }
+
+    pub(crate) fn put_policy_version(&mut self, version: PolicyVersion) -> Arc<PolicyVersion> {
+        let version = Arc::new(version);
+        self.state.tailnet.put_policy_version(version.clone());
+        self.changes.policy_version = Some(version.id);
+        self.writes.push(Write::PutPolicy(version.clone()));
+        version
+    }
+
+    pub(crate) fn remove_policy_version(&mut self, id: PolicyVersionId) {
+        self.state.tailnet.remove_policy_version(id);
+        self.writes.push(Write::DeletePolicy(id));
     }
 
     pub(crate) fn put_preauth_key(&mut self, key: PreauthKey) -> Arc<PreauthKey> {
@@ -300,6 +353,16 @@ impl Draft {
         *counter += T::from(1);
         id
     }
+}
+
+/// Whether two versions of a node are the same to policy, as most changes leave them.
+fn is_policy_alike(old: &Node, new: &Node) -> bool {
+    old.is_announced() == new.is_announced()
+        && old.session.is_some() == new.session.is_some()
+        && old.owner == new.owner
+        && (old.ipv4, old.ipv6) == (new.ipv4, new.ipv6)
+        && old.approved_routes == new.approved_routes
+        && old.hostinfo == new.hostinfo
 }
 
 /// Whether two versions of a node differ only in what lives in memory.

@@ -110,7 +110,7 @@ impl Storage {
     async fn open(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let database = Arc::new(Database::open(&settings::database(config)).await?);
         let loaded = database.load(TAILNET).await.context("cannot read the tailnet")?;
-        let state = State::new(TAILNET, loaded, settings::state(config), clock.now());
+        let state = State::new(TAILNET, loaded, Arc::default(), settings::state(config), clock.now());
         let (writer, store) = Writer::new(state, database.clone(), clock.clone());
         let hard = CancellationToken::new();
         let writer = tokio::spawn(writer.run(hard.clone()));

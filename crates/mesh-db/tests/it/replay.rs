@@ -59,7 +59,7 @@ impl Story {
             ..Settings::default()
         };
         let loaded = database.load(tailnet).await.unwrap();
-        let state = State::new(tailnet, loaded, settings, at(0));
+        let state = State::new(tailnet, loaded, std::sync::Arc::default(), settings, at(0));
         let random = Random(seed);
         Self {
             random,

@@ -43,7 +43,7 @@ impl House {
     }
 
     pub(crate) fn with(settings: Settings) -> Self {
-        let state = State::new(TailnetId(1), Loaded::default(), settings, at(0));
+        let state = State::new(TailnetId(1), Loaded::default(), Arc::default(), settings, at(0));
         let first = (state.snapshot(at(0)), ChangeSet::default());
         let mut house = Self { state, now: 0, epochs: vec![first] };
         house.must(Command::CreateUser(new_user("alice")));

@@ -139,7 +139,7 @@ fn a_viewer_that_is_not_touched_is_told_what_its_class_is_told() {
     let cursor = house.cursor();
     house.disconnect(NodeId(2));
     let (from, to, changes) = house.since(cursor);
-    let class = to.policy.class_of(&house.node(viewer.node));
+    let class = to.everybody.class_of(&house.node(viewer.node));
     let told = tell(from, to, &changes, viewer.node, &context_with([1, 2]));
     assert_eq!(told, Told::Shared(class));
 }

@@ -95,7 +95,7 @@ impl Viewer {
         shared: &[MapResponse],
     ) {
         let [old, new] = [from, to].map(|it| it.tailnet.node(self.node).expect("it is there"));
-        let classes = (from.policy.class_of(old), to.policy.class_of(new));
+        let classes = (from.everybody.class_of(old), to.everybody.class_of(new));
         let alone = peers_delta(from, to, changes, classes, Some(self.node), &self.context);
         assert_eq!(shared, alone);
         let [was, is] =

@@ -105,13 +105,16 @@ impl From<Refusal> for Problem {
             | Refusal::PreauthKeyExpired(_)
             | Refusal::PreauthKeyRevoked
             | Refusal::ExtendingExpiry
-            | Refusal::TagsNotPermitted(_) => StatusCode::BAD_REQUEST,
+            | Refusal::TagsNotPermitted { .. }
+            | Refusal::TagUndefined(_)
+            | Refusal::PolicyTestsFailed(_) => StatusCode::BAD_REQUEST,
             Refusal::LoginRejected
             | Refusal::NodeKeyInUse
             | Refusal::AmbiguousOwnership
             | Refusal::Conflict => StatusCode::CONFLICT,
             Refusal::TooManyLogins => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::AddressesExhausted(_) | Refusal::NodeIdsExhausted => {
+            Refusal::PolicyReplaced => StatusCode::PRECONDITION_FAILED,
+            Refusal::AddressesExhausted(_) | Refusal::PoolExhausted | Refusal::NodeIdsExhausted => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
@@ -214,6 +217,7 @@ fn grpc_code(status: StatusCode) -> u8 {
         404 => 5,
         405 => 12,
         409 => 6,
+        412 => 9,
         429 => 8,
         503 => 14,
         _ => 13,

@@ -182,6 +182,7 @@ fn answer(app: &App, channel: &Channel, outcome: Outcome) -> RegisterResponse {
         | Outcome::User(_)
         | Outcome::PreauthKey(_)
         | Outcome::ApiKey(_)
+        | Outcome::Policy(_)
         | Outcome::Done) => unreachable!("invariant: registering does not end in {other:?}"),
     }
 }

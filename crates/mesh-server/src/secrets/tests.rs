@@ -18,7 +18,7 @@ fn cheap() -> HashCost {
 fn snapshot_of(tailnet: Tailnet) -> Snapshot {
     let loaded = Loaded { tailnet, ..Loaded::default() };
     let now = Timestamp::UNIX_EPOCH;
-    State::new(TailnetId(1), loaded, Settings::default(), now).snapshot(now)
+    State::new(TailnetId(1), loaded, Arc::default(), Settings::default(), now).snapshot(now)
 }
 
 fn with_api_key(minted: &Minted) -> Snapshot {

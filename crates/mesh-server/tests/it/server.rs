@@ -95,7 +95,13 @@ impl TestServer {
         let clock = Arc::new(TestClock::new(at(0)));
         let database = Arc::new(MemoryDatabase::default());
         let stop = CancellationToken::new();
-        let state = State::new(TailnetId(1), Loaded::default(), Settings::default(), clock.now());
+        let state = State::new(
+            TailnetId(1),
+            Loaded::default(),
+            Arc::default(),
+            Settings::default(),
+            clock.now(),
+        );
         let (writer, store) = Writer::new(state, database.clone(), clock.clone());
         // The writer outlives whoever needs it: it stops with the runtime.
         tokio::spawn(writer.run(CancellationToken::new()));

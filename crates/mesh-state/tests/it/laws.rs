@@ -1,6 +1,7 @@
 //! Laws over random commands: what the database holds is what memory believes, and nothing is there twice.
 
 use mesh_model::{Node, NodeId, PreauthKeyId, SessionId, Tag, Tailnet, UserId};
+use mesh_policy::{NodeFacts, UserFacts};
 use mesh_testkit::{
     Rows, at, context, disco_key, new_preauth_key, new_user, node_key, registration,
 };
@@ -96,10 +97,12 @@ fn check_indexes(state: &State) {
         }
         assert!(tailnet.nodes_of_machine(node.machine_key).any(|found| found.id == node.id));
         assert!(tailnet.nodes_of_user(node.owner.user()).any(|found| found.id == node.id));
-        let class = policy.class_of(node);
-        let is_visible = policy.visible_to(class).contains(node.id.0);
-        assert_eq!(is_visible, node.is_announced());
+        let known = node.is_announced().then(|| NodeFacts::from(&**node));
+        assert_eq!(policy.node(node.id), known.as_ref());
     }
+    assert_eq!(policy.nodes().filter(|node| tailnet.node(node.id).is_none()).count(), 0);
+    let users: Vec<_> = tailnet.users().map(|user| UserFacts::from(&**user)).collect();
+    assert!(policy.users().eq(users.iter()));
 }
 
 proptest! {
@@ -112,7 +115,7 @@ proptest! {
             restart_grace: std::time::Duration::from_secs(5),
             ..Settings::default()
         };
-        let mut state = State::new(mesh_model::TailnetId(1), Loaded::default(), settings.clone(), at(0));
+        let mut state = State::new(mesh_model::TailnetId(1), Loaded::default(), std::sync::Arc::default(), settings.clone(), at(0));
         let mut rows = Rows::default();
         let mut now = 0;
         for (commands, pause) in batches {
@@ -139,7 +142,7 @@ proptest! {
             prop_assert!(stored(&state.snapshot(at(now)).tailnet) == stored(&rows.load().tailnet));
             check_indexes(&state);
         }
-        let reloaded = State::new(mesh_model::TailnetId(1), rows.load(), settings, at(now));
+        let reloaded = State::new(mesh_model::TailnetId(1), rows.load(), std::sync::Arc::default(), settings, at(now));
         check_indexes(&reloaded);
     }
 }

@@ -31,7 +31,7 @@ impl House {
     }
 
     fn with(settings: Settings) -> Self {
-        let state = State::new(TailnetId(1), Loaded::default(), settings, at(0));
+        let state = State::new(TailnetId(1), Loaded::default(), Arc::default(), settings, at(0));
         let mut house = Self { state, rows: Rows::default(), now: at(0) };
         house.must(Command::CreateUser(new_user("alice")));
         house

@@ -100,7 +100,12 @@ fn ids_are_never_given_twice_even_after_a_restart() {
     let node = named(&mut house, 1, "x");
     house.must(Command::DeleteNode { node: node.id });
     let loaded = house.rows.load();
-    house.state =
-        mesh_state::State::new(mesh_model::TailnetId(1), loaded, Settings::default(), house.now);
+    house.state = mesh_state::State::new(
+        mesh_model::TailnetId(1),
+        loaded,
+        std::sync::Arc::default(),
+        Settings::default(),
+        house.now,
+    );
     assert!(named(&mut house, 2, "y").id > node.id);
 }

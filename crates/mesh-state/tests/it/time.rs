@@ -72,7 +72,13 @@ fn newer_stream_keeps_a_node_online() {
 fn restart_of_the_server_does_not_take_nodes_offline_at_once() {
     let mut house = House::new();
     let (back, away) = (house.connected(1), house.connected(2));
-    house.state = State::new(TailnetId(1), house.rows.load(), Settings::default(), house.now);
+    house.state = State::new(
+        TailnetId(1),
+        house.rows.load(),
+        std::sync::Arc::default(),
+        Settings::default(),
+        house.now,
+    );
     assert!(house.get(back.id).session.is_some() && house.get(away.id).session.is_some());
     house.connect(&back);
     let changes = sweep(&mut house, 30);

@@ -38,7 +38,7 @@ impl Store {
         adjust: impl FnOnce(Writer<MemoryDatabase>) -> Writer<MemoryDatabase>,
     ) -> Self {
         let (database, clock) = (Arc::<MemoryDatabase>::default(), Arc::new(TestClock::new(at(0))));
-        let state = State::new(TailnetId(1), Loaded::default(), settings, at(0));
+        let state = State::new(TailnetId(1), Loaded::default(), Arc::default(), settings, at(0));
         let (writer, handle) = Writer::new(state, database.clone(), clock.clone());
         let stop = CancellationToken::new();
         let writer = tokio::spawn(adjust(writer).run(stop.clone()));

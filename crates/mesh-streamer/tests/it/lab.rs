@@ -42,7 +42,7 @@ impl Lab {
 
     pub(crate) fn with(loaded: Loaded) -> Self {
         let clock = Arc::new(TestClock::new(at(0)));
-        let state = State::new(TailnetId(1), loaded, Settings::default(), at(0));
+        let state = State::new(TailnetId(1), loaded, Arc::default(), Settings::default(), at(0));
         let database = Arc::<MemoryDatabase>::default();
         let (writer, store) = Writer::new(state, database, clock.clone());
         tokio::spawn(writer.run(CancellationToken::new()));

@@ -14,7 +14,14 @@ const VIEWERS: u32 = if cfg!(debug_assertions) { 40 } else { 200 };
 
 /// A tailnet of nodes that have all connected once.
 fn tailnet() -> Loaded {
-    let mut draft = State::new(TailnetId(1), Loaded::default(), Settings::default(), at(0)).draft();
+    let mut draft = State::new(
+        TailnetId(1),
+        Loaded::default(),
+        std::sync::Arc::default(),
+        Settings::default(),
+        at(0),
+    )
+    .draft();
     let mut apply = |command: Command| {
         draft.apply(&command, &context(at(0))).expect("the command is carried out");
     };

@@ -50,7 +50,13 @@ impl Server {
     pub(super) fn start() -> Self {
         let clock = Arc::new(TestClock(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
         let database = Arc::new(Memory::default());
-        let state = State::new(TailnetId(1), Loaded::default(), Settings::default(), clock.now());
+        let state = State::new(
+            TailnetId(1),
+            Loaded::default(),
+            Arc::default(),
+            Settings::default(),
+            clock.now(),
+        );
         let (writer, store) = Writer::new(state, database.clone(), clock.clone());
         let stop = CancellationToken::new();
         tokio::spawn(writer.run(stop.clone()));
