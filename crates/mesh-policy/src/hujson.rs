@@ -1,0 +1,473 @@
+//! Reads HuJSON (JSON with comments and trailing commas) as a stream, straight from the text.
+//!
+//! [`Reader`] is pulled by whoever knows what should come: it builds no tree, borrows texts without escapes, and
+//! holds nothing but the containers that are open. Apart from `//` and `/* */` comments and a comma after the last
+//! member it is as strict as RFC 8259. The first syntax error ends the reading.
+
+use std::borrow::Cow;
+
+/// How deep objects and lists may nest. No policy needs ten; the bound keeps hostile text off the stack.
+pub(crate) const DEPTH_MAX: usize = 64;
+
+/// Why a text is not HuJSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SyntaxError {
+    /// Where, in bytes from the start.
+    pub(crate) offset: usize,
+    /// What is wrong, and where it helps, how it is written right.
+    pub(crate) message: String,
+}
+
+/// What reading yields.
+pub(crate) type Read<T> = Result<T, SyntaxError>;
+
+/// What kind of value begins at the reader's position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `{`.
+    Object,
+    /// `[`.
+    List,
+    /// `"`.
+    Text,
+    /// A digit or `-`.
+    Number,
+    /// `true` or `false`.
+    Bool,
+    /// `null`.
+    Null,
+}
+
+impl Kind {
+    /// The kind in words, with its article.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Object => "an object",
+            Self::List => "a list",
+            Self::Text => "a text",
+            Self::Number => "a number",
+            Self::Bool => "true or false",
+            Self::Null => "null",
+        }
+    }
+}
+
+/// A container whose end has not been read.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    close: u8,
+    is_fresh: bool,
+}
+
+/// A position in HuJSON text, moved on value by value.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    token: usize,
+    open: Vec<Open>,
+}
+
+impl<'a> Reader<'a> {
+    /// Begins at the start of a text; a byte order mark is passed over.
+    pub(crate) fn new(text: &'a str) -> Self {
+        let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        Self { text, at, token: at, open: Vec::new() }
+    }
+
+    /// Begins at a value that an earlier reading of the same text has found at an offset.
+    pub(crate) fn at_value(text: &'a str, offset: usize) -> Self {
+        Self { text, at: offset, token: offset, open: Vec::new() }
+    }
+
+    /// Where the value or name that was looked at last begins, in bytes from the start.
+    pub(crate) fn token(&self) -> usize {
+        self.token
+    }
+
+    /// Tells what kind of value comes next.
+    pub(crate) fn kind(&mut self) -> Read<Kind> {
+        self.skip_space()?;
+        self.token = self.at;
+        match self.peek() {
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::List),
+            Some(b'"') => Ok(Kind::Text),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(b't' | b'f') => Ok(Kind::Bool),
+            Some(b'n') => Ok(Kind::Null),
+            Some(_) | None => Err(self.no_value()),
+        }
+    }
+
+    /// Enters the object that comes next.
+    pub(crate) fn begin_object(&mut self) -> Read<()> {
+        self.begin(b'{', b'}')
+    }
+
+    /// The next member's name in the object that is open; its value has to be read then. None at the end.
+    pub(crate) fn next_member(&mut self) -> Read<Option<Cow<'a, str>>> {
+        if !self.has_next()? {
+            return Ok(None);
+        }
+        self.token = self.at;
+        if self.peek() != Some(b'"') {
+            return Err(self.no_name());
+        }
+        let name = self.text()?;
+        self.skip_space()?;
+        if self.peek() != Some(b':') {
+            return Err(self.error("a `:` is expected between a name and its value"));
+        }
+        self.at += 1;
+        Ok(Some(name))
+    }
+
+    /// Enters the list that comes next.
+    pub(crate) fn begin_list(&mut self) -> Read<()> {
+        self.begin(b'[', b']')
+    }
+
+    /// Whether the open list has another element, which has to be read then.
+    pub(crate) fn next_element(&mut self) -> Read<bool> {
+        self.has_next()
+    }
+
+    /// Reads the text that comes next.
+    pub(crate) fn text(&mut self) -> Read<Cow<'a, str>> {
+        let start = self.at + 1;
+        self.at = start;
+        self.pass_plain();
+        if self.peek() == Some(b'"') {
+            let plain = &self.text[start..self.at];
+            self.at += 1;
+            return Ok(Cow::Borrowed(plain));
+        }
+        let mut unescaped = String::from(&self.text[start..self.at]);
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(Cow::Owned(unescaped));
+                }
+                Some(b'\\') => unescaped.push(self.escape()?),
+                Some(_) | None => return Err(self.broken_text(start)),
+            }
+            let plain = self.at;
+            self.pass_plain();
+            unescaped.push_str(&self.text[plain..self.at]);
+        }
+    }
+
+    /// Reads the `true` or `false` that comes next.
+    pub(crate) fn flag(&mut self) -> Read<bool> {
+        let is_true = self.peek() == Some(b't');
+        self.word(if is_true { "true" } else { "false" })?;
+        Ok(is_true)
+    }
+
+    /// Passes over the value that comes next, checking it.
+    pub(crate) fn skip(&mut self) -> Read<()> {
+        match self.kind()? {
+            Kind::Object => {
+                self.begin_object()?;
+                while self.next_member()?.is_some() {
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            Kind::List => {
+                self.begin_list()?;
+                while self.next_element()? {
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            Kind::Text => self.text().map(drop),
+            Kind::Number => self.number(),
+            Kind::Bool => self.flag().map(drop),
+            Kind::Null => self.word("null"),
+        }
+    }
+
+    /// Appends the value that comes next as compact JSON: no comments, no white space, no trailing commas; numbers
+    /// and texts as written.
+    pub(crate) fn compact(&mut self, out: &mut String) -> Read<()> {
+        let kind = self.kind()?;
+        if !matches!(kind, Kind::Object | Kind::List) {
+            self.skip()?;
+            out.push_str(&self.text[self.token..self.at]);
+            return Ok(());
+        }
+        let (open, close) = if kind == Kind::Object { ('{', '}') } else { ('[', ']') };
+        self.begin(open as u8, close as u8)?;
+        out.push(open);
+        let empty = out.len();
+        while self.has_next()? {
+            if out.len() > empty {
+                out.push(',');
+            }
+            if kind == Kind::Object {
+                self.compact_name(out)?;
+            }
+            self.compact(out)?;
+        }
+        out.push(close);
+        Ok(())
+    }
+
+    fn compact_name(&mut self, out: &mut String) -> Read<()> {
+        let start = self.at;
+        if self.peek() != Some(b'"') {
+            return Err(self.no_name());
+        }
+        self.text()?;
+        out.push_str(&self.text[start..self.at]);
+        self.skip_space()?;
+        if self.peek() != Some(b':') {
+            return Err(self.error("a `:` is expected between a name and its value"));
+        }
+        self.at += 1;
+        out.push(':');
+        Ok(())
+    }
+
+    /// Checks that nothing but comments follows.
+    pub(crate) fn end(&mut self) -> Read<()> {
+        self.skip_space()?;
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.error("there is something after the end of the value")),
+        }
+    }
+
+    fn begin(&mut self, open: u8, close: u8) -> Read<()> {
+        debug_assert_eq!(self.peek(), Some(open));
+        if self.open.len() == DEPTH_MAX {
+            return Err(self.error("objects and lists nest deeper than 64"));
+        }
+        self.at += 1;
+        self.open.push(Open { close, is_fresh: true });
+        Ok(())
+    }
+
+    /// Steps to the next entry of the innermost container, or out of it.
+    fn has_next(&mut self) -> Read<bool> {
+        self.skip_space()?;
+        let Some(open) = self.open.last_mut() else { return Ok(false) };
+        let close = open.close;
+        let is_fresh = std::mem::take(&mut open.is_fresh);
+        let found = self.text.as_bytes().get(self.at).copied();
+        if !is_fresh && found == Some(b',') {
+            self.at += 1;
+            self.skip_space()?;
+        } else if !is_fresh && found != Some(close) {
+            return Err(self.no_comma(close));
+        }
+        if self.peek() == Some(close) {
+            self.at += 1;
+            self.open.pop();
+            return Ok(false);
+        }
+        if self.at == self.text.len() {
+            return Err(self.no_comma(close));
+        }
+        Ok(true)
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// Passes over what a text may hold as it is.
+    fn pass_plain(&mut self) {
+        let rest = &self.text.as_bytes()[self.at..];
+        let is_plain = |byte: &u8| *byte != b'"' && *byte != b'\\' && *byte >= b' ';
+        self.at += rest.iter().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
+    }
+
+    /// Reads an escape, from its backslash on.
+    fn escape(&mut self) -> Read<char> {
+        let start = self.at;
+        let wrong = |message: &str| SyntaxError { offset: start, message: message.to_owned() };
+        self.at += 1;
+        let byte = self.peek();
+        self.at += 1;
+        Ok(match byte {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => return self.unicode_escape(start),
+            Some(_) | None => {
+                return Err(wrong(
+                    "a backslash begins an escape, and there is none like this; write `\\\\` for a backslash",
+                ));
+            }
+        })
+    }
+
+    /// Reads the digits of `\uXXXX`, and of the second half if it is the first of a surrogate pair.
+    fn unicode_escape(&mut self, start: usize) -> Read<char> {
+        let wrong = |message: &str| SyntaxError { offset: start, message: message.to_owned() };
+        let digits = "`\\u` is followed by four hexadecimal digits";
+        let first = self.hex().ok_or_else(|| wrong(digits))?;
+        let mut code = first;
+        if (0xd800..0xdc00).contains(&first) && self.text[self.at..].starts_with("\\u") {
+            self.at += 2;
+            let second = self.hex().ok_or_else(|| wrong(digits))?;
+            if (0xdc00..0xe000).contains(&second) {
+                code = 0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00);
+            }
+        }
+        char::from_u32(code).ok_or_else(|| wrong("half of a surrogate pair stands alone"))
+    }
+
+    fn hex(&mut self) -> Option<u32> {
+        let digits = self.text.get(self.at..self.at + 4)?;
+        let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        self.at += 4;
+        is_hex.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
+    }
+
+    /// Passes over a number: `-`, digits without leading zero, fraction, exponent.
+    fn number(&mut self) -> Read<()> {
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        let has_leading_zero = self.peek() == Some(b'0');
+        let digits = self.digits()?;
+        if has_leading_zero && digits > 1 {
+            return Err(self.error_at_token("a number has no leading zero"));
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        self.end_of_word()
+    }
+
+    fn digits(&mut self) -> Read<usize> {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at == start {
+            return Err(self.error("a digit is expected here"));
+        }
+        Ok(self.at - start)
+    }
+
+    fn word(&mut self, word: &str) -> Read<()> {
+        if !self.text[self.at..].starts_with(word) {
+            return Err(self.no_value());
+        }
+        self.at += word.len();
+        self.end_of_word()
+    }
+
+    fn end_of_word(&self) -> Read<()> {
+        match self.peek() {
+            Some(byte) if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.' => {
+                Err(self.error_at_token("this is no value; a text stands in double quotes"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Passes over white space and comments.
+    fn skip_space(&mut self) -> Read<()> {
+        loop {
+            match self.peek() {
+                Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
+                Some(b'/') => self.comment()?,
+                Some(_) | None => return Ok(()),
+            }
+        }
+    }
+
+    fn comment(&mut self) -> Read<()> {
+        let rest = &self.text[self.at..];
+        if rest.starts_with("//") {
+            self.at += rest.find('\n').unwrap_or(rest.len());
+        } else if rest.starts_with("/*") {
+            match rest[2..].find("*/") {
+                Some(length) => self.at += length + 4,
+                None => return Err(self.error("this comment has no end: `*/` is missing")),
+            }
+        } else {
+            return Err(self.error("a comment begins with `//` or `/*`"));
+        }
+        Ok(())
+    }
+
+    fn error(&self, message: &str) -> SyntaxError {
+        SyntaxError { offset: self.at, message: message.to_owned() }
+    }
+
+    fn error_at_token(&self, message: &str) -> SyntaxError {
+        SyntaxError { offset: self.token, message: message.to_owned() }
+    }
+
+    fn broken_text(&self, start: usize) -> SyntaxError {
+        match self.peek() {
+            None | Some(b'\n' | b'\r') => {
+                let message = "this text has no end: the closing `\"` is missing on its line";
+                SyntaxError { offset: start - 1, message: message.to_owned() }
+            }
+            Some(byte) => self.error(&format!(
+                "a control character in a text is written as an escape: `\\u{byte:04x}`"
+            )),
+        }
+    }
+
+    fn no_value(&self) -> SyntaxError {
+        self.error(match self.peek() {
+            None => "the text ends where a value is expected",
+            Some(b'\'') => "a text stands in double quotes, not in single ones",
+            Some(b'#') => "a comment begins with `//`, not with `#`",
+            Some(b',') => "a value is expected before this comma",
+            Some(b'}' | b']') => "a value is expected before this bracket",
+            Some(b'+') => "a number has no plus sign",
+            Some(byte) if byte.is_ascii_alphabetic() => {
+                "this is no value; a text stands in double quotes, and the words are `true`, `false`, `null`"
+            }
+            Some(_) => "a value is expected here",
+        })
+    }
+
+    fn no_name(&self) -> SyntaxError {
+        self.error(match self.peek() {
+            Some(b'\'') => "a name stands in double quotes, not in single ones",
+            Some(b'#') => "a comment begins with `//`, not with `#`",
+            Some(b',') => "there is one comma too many",
+            Some(_) | None => "a name in double quotes is expected here",
+        })
+    }
+
+    fn no_comma(&self, close: u8) -> SyntaxError {
+        let close = char::from(close);
+        match self.peek() {
+            None => self.error(&format!("the text ends before the closing `{close}`")),
+            Some(b'#') => self.error("a comment begins with `//`, not with `#`"),
+            Some(b'}' | b']') => {
+                self.error(&format!("a `{close}` is expected before this bracket"))
+            }
+            Some(_) => self.error(&format!("a `,` or `{close}` is expected here")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

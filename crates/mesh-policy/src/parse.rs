@@ -1,0 +1,393 @@
+//! From HuJSON text to a checked [`Policy`], or to all that is wrong with it.
+//!
+//! The text is read twice. The first reading checks the syntax and finds the sections; a syntax error is then the
+//! only problem. The second reading decodes section by section, definitions (groups, hosts, tags, …) before what
+//! uses them, so that each name can be looked up where it stands. No tree is built in between.
+//!
+//! Source: the policy syntax reference at <https://tailscale.com/docs/reference/syntax/policy-file>; wording of errors
+//! after the answers of the service.
+
+mod acls;
+mod assertions;
+mod attributes;
+mod definitions;
+mod duration;
+mod grants;
+mod ipsets;
+mod ports;
+mod postures;
+mod selectors;
+mod ssh;
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::hujson::{Kind, Read, Reader, SyntaxError};
+use crate::policy::{OneCgnatRoute, Policy};
+use crate::problem::{Collector, Problems, Refusal, nearest, quoted};
+use selectors::Names;
+
+/// How long a policy may be, in bytes.
+pub const POLICY_BYTES_MAX: usize = 4 << 20;
+
+/// How many entries `acls`, `grants`, `ssh`, `nodeAttrs`, `tests` and `sshTests` may each have.
+pub const RULES_MAX: usize = 20_000;
+
+/// The sections of a policy.
+const SECTIONS: &[&str] = &[
+    "acls",
+    "grants",
+    "groups",
+    "hosts",
+    "ipsets",
+    "tagOwners",
+    "autoApprovers",
+    "ssh",
+    "nodeAttrs",
+    "postures",
+    "defaultSrcPosture",
+    "tests",
+    "sshTests",
+    "randomizeClientPort",
+    "disableIPv4",
+    "OneCGNATRoute",
+    "derpMap",
+];
+
+impl Policy {
+    /// Reads a policy. Of an empty text it is the default one, in which everybody reaches everybody.
+    ///
+    /// `domains` are the login domains of the tailnet, which `user:*@domain` and `localpart:*@domain` in `ssh` have to
+    /// be among; none leaves them unchecked.
+    ///
+    /// # Errors
+    /// All problems that there are, in the order of the text; a syntax error alone.
+    pub fn parse(text: &str, domains: Option<&[String]>) -> Result<Self, Problems> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut decoder = Decoder::new(text, domains);
+        if text.len() > POLICY_BYTES_MAX {
+            decoder.refuse_at(0, "the policy is longer than 4 MiB");
+        } else if let Err(error) = decoder.policy() {
+            decoder.refuse_at(error.offset, error.message);
+        }
+        if decoder.problems.is_empty() {
+            decoder.policy.selectors = decoder.names.into_selectors();
+            return Ok(decoder.policy);
+        }
+        Err(decoder.problems.finish(text))
+    }
+}
+
+/// One step of the path of a field.
+#[derive(Debug, Clone)]
+enum Step<'a> {
+    /// A member of a name that the language knows.
+    Field(&'static str),
+    /// A member of a name that the author chose.
+    Key(Cow<'a, str>),
+    /// An element.
+    Index(usize),
+}
+
+/// Decodes one text.
+struct Decoder<'a> {
+    text: &'a str,
+    domains: Option<&'a [String]>,
+    reader: Reader<'a>,
+    path: Vec<Step<'a>>,
+    problems: Collector,
+    policy: Policy,
+    names: Names<'a>,
+    default_posture: Vec<Arc<str>>,
+    /// An offset and its line, from 1: lines are counted onwards from there.
+    line: (usize, u32),
+}
+
+impl<'a> Decoder<'a> {
+    fn new(text: &'a str, domains: Option<&'a [String]>) -> Self {
+        Self {
+            text,
+            domains,
+            reader: Reader::new(text),
+            path: Vec::new(),
+            problems: Collector::default(),
+            policy: Policy::default(),
+            names: Names::default(),
+            default_posture: Vec::new(),
+            line: (0, 1),
+        }
+    }
+
+    fn policy(&mut self) -> Read<()> {
+        let mut sections = vec![None; SECTIONS.len()];
+        self.fields(SECTIONS, |decoder, name| {
+            decoder.reader.kind()?;
+            let index = SECTIONS.iter().position(|section| *section == name);
+            if let Some(section) = index.and_then(|index| sections.get_mut(index)) {
+                *section = Some(decoder.reader.token());
+            }
+            decoder.reader.skip()
+        })?;
+        self.reader.end()?;
+        let mut section = |name: &'static str, decode: fn(&mut Self) -> Read<()>| -> Read<()> {
+            let index = SECTIONS.iter().position(|section| *section == name);
+            let Some(offset) = index.and_then(|index| sections[index]) else { return Ok(()) };
+            self.reader = Reader::at_value(self.text, offset);
+            self.within(Step::Field(name), decode)
+        };
+        section("groups", Self::groups)?;
+        section("hosts", Self::hosts)?;
+        section("tagOwners", Self::tags)?;
+        section("tagOwners", Self::tag_owners)?;
+        section("ipsets", Self::ipsets)?;
+        section("postures", Self::postures)?;
+        section("defaultSrcPosture", Self::default_src_posture)?;
+        section("acls", Self::acls)?;
+        section("grants", Self::grants)?;
+        section("ssh", Self::ssh)?;
+        section("nodeAttrs", Self::node_attrs)?;
+        section("autoApprovers", Self::auto_approvers)?;
+        section("tests", Self::tests)?;
+        section("sshTests", Self::ssh_tests)?;
+        section("randomizeClientPort", |decoder| {
+            decoder.flag().map(|flag| decoder.policy.randomize_client_port = flag)
+        })?;
+        section("disableIPv4", |decoder| {
+            decoder.flag().map(|flag| decoder.policy.disable_ipv4 = flag)
+        })?;
+        section("OneCGNATRoute", Self::one_cgnat_route)?;
+        section("derpMap", |decoder| {
+            decoder.refuse(
+                "relays are set up in the server's configuration, under `derp`, not in the policy",
+            );
+            Ok(())
+        })?;
+        self.guard_implicit_rule();
+        Ok(())
+    }
+
+    fn one_cgnat_route(&mut self) -> Read<()> {
+        let written = self.text()?;
+        self.policy.one_cgnat_route = match written.as_deref() {
+            None | Some("") => None,
+            Some("mac-always") => Some(OneCgnatRoute::MacAlways),
+            Some("mac-never") => Some(OneCgnatRoute::MacNever),
+            Some(other) => {
+                let message =
+                    format!("{} is neither \"mac-always\" nor \"mac-never\"", quoted(other));
+                self.refuse(message);
+                None
+            }
+        };
+        Ok(())
+    }
+}
+
+/// Values of any kind.
+impl<'a> Decoder<'a> {
+    /// Decodes something one step further down the path.
+    fn within<T>(&mut self, step: Step<'a>, decode: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(step);
+        let value = decode(self);
+        self.path.pop();
+        value
+    }
+
+    /// Whether the next value is of a kind. If it is not, says so and passes over it.
+    fn expect(&mut self, kind: Kind) -> Read<bool> {
+        let found = self.reader.kind()?;
+        if found == kind {
+            return Ok(true);
+        }
+        self.refuse(format!("this has to be {}, and it is {}", kind.name(), found.name()));
+        self.reader.skip()?;
+        Ok(false)
+    }
+
+    /// An object whose members have names that the language knows; case does not count, and null is absent.
+    fn fields(
+        &mut self,
+        known: &'static [&'static str],
+        each: impl FnMut(&mut Self, &'static str) -> Read<()>,
+    ) -> Read<()> {
+        self.fields_but(known, |_| false, each)
+    }
+
+    /// As [`Self::fields`], passing over members of some other names.
+    fn fields_but(
+        &mut self,
+        known: &'static [&'static str],
+        is_ignored: impl Fn(&str) -> bool,
+        mut each: impl FnMut(&mut Self, &'static str) -> Read<()>,
+    ) -> Read<()> {
+        if !self.expect(Kind::Object)? {
+            return Ok(());
+        }
+        let mut seen = 0_u32;
+        self.reader.begin_object()?;
+        while let Some(name) = self.reader.next_member()? {
+            let Some(index) = position(known, &name) else {
+                if !is_ignored(&name) {
+                    self.refuse(Refusal {
+                        message: format!("unknown field: {}", quoted(&name)).into(),
+                        suggestion: nearest(&name, known.iter().copied()),
+                    });
+                }
+                self.reader.skip()?;
+                continue;
+            };
+            let is_repeated = seen & 1 << index != 0;
+            seen |= 1 << index;
+            if is_repeated {
+                self.refuse_duplicate(&name);
+            }
+            if is_repeated || self.reader.kind()? == Kind::Null {
+                self.reader.skip()?;
+                continue;
+            }
+            self.within(Step::Field(known[index]), |decoder| each(decoder, known[index]))?;
+        }
+        Ok(())
+    }
+
+    /// An object whose members have names that the author chose; `each` is handed the name and where it stands.
+    fn map(&mut self, mut each: impl FnMut(&mut Self, Cow<'a, str>) -> Read<()>) -> Read<()> {
+        if !self.expect(Kind::Object)? {
+            return Ok(());
+        }
+        self.reader.begin_object()?;
+        while let Some(name) = self.reader.next_member()? {
+            self.within(Step::Key(name.clone()), |decoder| each(decoder, name))?;
+        }
+        Ok(())
+    }
+
+    /// A list.
+    fn list(&mut self, mut each: impl FnMut(&mut Self) -> Read<()>) -> Read<()> {
+        if !self.expect(Kind::List)? {
+            return Ok(());
+        }
+        self.reader.begin_list()?;
+        self.path.push(Step::Index(0));
+        while self.reader.next_element()? {
+            each(self)?;
+            if let Some(Step::Index(index)) = self.path.last_mut() {
+                *index += 1;
+            }
+        }
+        self.path.pop();
+        Ok(())
+    }
+
+    /// A list of rules; what is beyond the limit is passed over. `each` is handed the line.
+    fn rules(&mut self, mut each: impl FnMut(&mut Self, u32) -> Read<()>) -> Read<()> {
+        let mut count = 0;
+        self.list(|decoder| {
+            count += 1;
+            if count > RULES_MAX {
+                decoder.reader.kind()?;
+                if count == RULES_MAX + 1 {
+                    decoder.refuse(format!("a list of rules has at most {RULES_MAX} entries"));
+                }
+                return decoder.reader.skip();
+            }
+            decoder.reader.kind()?;
+            let line = decoder.line_of(decoder.reader.token());
+            each(decoder, line)
+        })
+    }
+
+    /// A list of texts.
+    fn texts(&mut self, mut each: impl FnMut(&mut Self, Cow<'a, str>)) -> Read<()> {
+        self.list(|decoder| {
+            if let Some(text) = decoder.text()? {
+                each(decoder, text);
+            }
+            Ok(())
+        })
+    }
+
+    /// A list of texts that are kept as they are.
+    fn plain_texts(&mut self) -> Read<Vec<Arc<str>>> {
+        let mut texts = Vec::new();
+        self.texts(|_, text| texts.push(Arc::from(text)))?;
+        Ok(texts)
+    }
+
+    /// A text; none if it is something else, which has been refused then.
+    fn text(&mut self) -> Read<Option<Cow<'a, str>>> {
+        if self.expect(Kind::Text)? { self.reader.text().map(Some) } else { Ok(None) }
+    }
+
+    /// True or false; false if it is something else, which has been refused then.
+    fn flag(&mut self) -> Read<bool> {
+        Ok(self.expect(Kind::Bool)? && self.reader.flag()?)
+    }
+
+    /// The line of an offset, from 1. Cheap while offsets grow.
+    fn line_of(&mut self, offset: usize) -> u32 {
+        let (mut from, mut line) = self.line;
+        if offset < from {
+            (from, line) = (0, 1);
+        }
+        let passed = &self.text.as_bytes()[from..offset];
+        let count = passed.iter().filter(|byte| **byte == b'\n').count();
+        line = line.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        self.line = (offset, line);
+        line
+    }
+}
+
+/// Problems.
+impl Decoder<'_> {
+    /// Keeps a problem of the value or name that was looked at last.
+    fn refuse(&mut self, refusal: impl Into<Refusal>) {
+        self.refuse_at(self.reader.token(), refusal);
+    }
+
+    /// Keeps a problem of what stands at an offset, at the present path.
+    fn refuse_at(&mut self, offset: usize, refusal: impl Into<Refusal>) {
+        if self.problems.has_room() {
+            let path = self.path();
+            self.problems.push(offset, path, refusal.into());
+        } else {
+            self.problems.count();
+        }
+    }
+
+    fn refuse_duplicate(&mut self, name: &str) {
+        self.refuse(format!("duplicate member: {} stands here already", quoted(name)));
+    }
+
+    fn path(&self) -> String {
+        let mut path = String::new();
+        for step in &self.path {
+            // A writer into a string cannot fail.
+            let _ = match step {
+                Step::Field(name) if path.is_empty() => path.write_str(name),
+                Step::Field(name) => write!(path, ".{name}"),
+                Step::Key(name) => write!(path, "[{}]", quoted(name)),
+                Step::Index(index) => write!(path, "[{index}]"),
+            };
+        }
+        path
+    }
+}
+
+/// The index of a name among those known, whatever its case.
+fn position(known: &[&str], name: &str) -> Option<usize> {
+    let exact = known.iter().position(|known| *known == name);
+    exact.or_else(|| known.iter().position(|known| known.eq_ignore_ascii_case(name)))
+}
+
+impl From<SyntaxError> for Refusal {
+    fn from(error: SyntaxError) -> Self {
+        error.message.into()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! `ssh`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::duration::{GoDuration, parse_duration};
+use super::selectors::{Place, is_domain, trimmed};
+use super::{Decoder, Step};
+use crate::hujson::{Kind, Read};
+use crate::policy::{Selector, SelectorId, SshAction, SshRule, SshUser};
+use crate::problem::quoted;
+
+const FIELDS: &[&str] =
+    &["action", "src", "dst", "users", "checkPeriod", "acceptEnv", "recorder", "enforceRecorder"];
+
+/// How long a check lasts unless the rule says otherwise.
+const CHECK_PERIOD: Duration = Duration::from_hours(12);
+
+/// How long a check may last.
+const CHECK_PERIOD_MAX: Duration = Duration::from_hours(168);
+
+/// What the members of a rule say, until they are judged together.
+#[derive(Default)]
+struct Written {
+    action: Option<Action>,
+    has_users: bool,
+    check_period: Option<(usize, Duration)>,
+    /// Where each destination stands.
+    dst_offsets: Vec<usize>,
+}
+
+/// `action`, before the period is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Accept,
+    Check,
+    /// Refused already.
+    Wrong,
+}
+
+impl<'a> Decoder<'a> {
+    pub(super) fn ssh(&mut self) -> Read<()> {
+        let mut rules = Vec::new();
+        self.rules(|decoder, line| {
+            let rule = decoder.ssh_rule(line)?;
+            rules.push(rule);
+            Ok(())
+        })?;
+        self.policy.ssh = rules;
+        Ok(())
+    }
+
+    fn ssh_rule(&mut self, line: u32) -> Read<SshRule> {
+        let start = self.reader.token();
+        let is_object = self.reader.kind()? == Kind::Object;
+        let mut written = Written::default();
+        let mut rule = SshRule {
+            line,
+            action: SshAction::Accept,
+            src: Vec::new(),
+            dst: Vec::new(),
+            users: Vec::new(),
+            accept_env: Vec::new(),
+            recorder: Vec::new(),
+            enforce_recorder: false,
+        };
+        self.fields(FIELDS, |decoder, name| {
+            match name {
+                "action" => written.action = decoder.ssh_action()?,
+                "src" => rule.src = decoder.selectors(Place::SshSource)?,
+                "dst" => rule.dst = decoder.ssh_destinations(&mut written.dst_offsets)?,
+                "users" => {
+                    rule.users = decoder.ssh_users(&mut written.has_users)?;
+                }
+                "checkPeriod" => written.check_period = decoder.check_period()?,
+                "acceptEnv" => rule.accept_env = decoder.accept_env()?,
+                "recorder" => rule.recorder = decoder.recorders()?,
+                _ => rule.enforce_recorder = decoder.flag()?,
+            }
+            Ok(())
+        })?;
+        if is_object {
+            rule.action = self.judge_ssh(start, &written);
+            self.check_ssh_ends(&rule, &written.dst_offsets);
+        }
+        Ok(rule)
+    }
+
+    fn ssh_action(&mut self) -> Read<Option<Action>> {
+        let Some(text) = self.text()? else { return Ok(Some(Action::Wrong)) };
+        Ok(match text.trim() {
+            "" => None,
+            "accept" => Some(Action::Accept),
+            "check" => Some(Action::Check),
+            other => {
+                let message = format!("{} is not a valid action", quoted(other));
+                self.refuse(message);
+                Some(Action::Wrong)
+            }
+        })
+    }
+
+    fn ssh_destinations(&mut self, offsets: &mut Vec<usize>) -> Read<Vec<SelectorId>> {
+        let mut ids = Vec::new();
+        self.texts(|decoder, text| {
+            if let Some(id) = decoder.selector(Place::SshDestination, text) {
+                offsets.push(decoder.reader.token());
+                ids.push(id);
+            }
+        })?;
+        Ok(ids)
+    }
+
+    fn ssh_users(&mut self, has_users: &mut bool) -> Read<Vec<SshUser>> {
+        let mut users = Vec::new();
+        self.texts(|decoder, text| {
+            *has_users = true;
+            let user = trimmed(text);
+            match parse_ssh_user(&user) {
+                None => decoder.refuse(format!("user {} is not valid", quoted(&user))),
+                Some(SshUser::LocalPart(domain)) => match decoder.foreign_domain(&domain) {
+                    Some(message) => decoder.refuse(message),
+                    None => users.push(SshUser::LocalPart(domain)),
+                },
+                Some(user @ (SshUser::Root | SshUser::NonRoot | SshUser::Name(_))) => {
+                    users.push(user);
+                }
+            }
+        })?;
+        Ok(users)
+    }
+
+    /// `checkPeriod`, with where it stands.
+    fn check_period(&mut self) -> Read<Option<(usize, Duration)>> {
+        let Some(text) = self.text()? else { return Ok(None) };
+        let offset = self.reader.token();
+        match parse_check_period(&text) {
+            Ok(period) => Ok(Some((offset, period))),
+            Err(message) => {
+                self.refuse(message);
+                Ok(None)
+            }
+        }
+    }
+
+    fn accept_env(&mut self) -> Read<Vec<Arc<str>>> {
+        let mut names = Vec::new();
+        self.texts(|decoder, name| {
+            if name.is_empty() {
+                decoder.refuse("acceptEnv values cannot be empty");
+            }
+            names.push(name.into());
+        })?;
+        Ok(names)
+    }
+
+    /// `recorder`: one selector or a list of them.
+    fn recorders(&mut self) -> Read<Vec<SelectorId>> {
+        if self.reader.kind()? != Kind::Text {
+            return self.selectors(Place::Recorder);
+        }
+        let text: Option<Cow<'a, str>> = self.text()?;
+        Ok(text.and_then(|text| self.selector(Place::Recorder, text)).into_iter().collect())
+    }
+
+    fn judge_ssh(&mut self, start: usize, written: &Written) -> SshAction {
+        if !written.has_users {
+            self.refuse_at(start, "users must be specified");
+        }
+        match written.action {
+            None => self.refuse_at(start, "action must be specified"),
+            Some(Action::Check) => {
+                let period = written.check_period.map_or(CHECK_PERIOD, |(_, period)| period);
+                return SshAction::Check { period };
+            }
+            Some(Action::Accept) => {
+                if let Some((offset, _)) = written.check_period {
+                    self.within(Step::Field("checkPeriod"), |decoder| {
+                        decoder
+                            .refuse_at(offset, "checkPeriod is only valid with action \"check\"");
+                    });
+                }
+            }
+            Some(Action::Wrong) => {}
+        }
+        SshAction::Accept
+    }
+
+    /// Refuses destinations that do not go with the sources: a user's device is for that user alone.
+    fn check_ssh_ends(&mut self, rule: &SshRule, offsets: &[usize]) {
+        if rule.src.is_empty() {
+            return;
+        }
+        for (index, (id, offset)) in rule.dst.iter().zip(offsets).enumerate() {
+            if let Some(message) = self.ssh_mismatch(rule, *id) {
+                self.path.extend([Step::Field("dst"), Step::Index(index)]);
+                self.refuse_at(*offset, message);
+                self.path.truncate(self.path.len() - 2);
+            }
+        }
+    }
+
+    fn ssh_mismatch(&self, rule: &SshRule, dst: SelectorId) -> Option<String> {
+        let mut sources = rule.src.iter().map(|id| self.names.selector(*id));
+        let is_tagged = sources.any(|source| matches!(source, Selector::Tag(_) | Selector::Tagged));
+        let dst_selector = self.names.selector(dst);
+        if let Selector::User(user) = dst_selector {
+            if is_tagged {
+                return Some(format!(
+                    "tags in SSH source cannot access user-owned devices ({user}); use autogroup:tagged or specific tags \
+                     as destinations instead"
+                ));
+            }
+            let is_same = rule.src.iter().all(|source| *source == dst);
+            return (!is_same).then(|| {
+                format!(
+                    "user destination requires source to contain only that same user {}; use autogroup:self instead for \
+                     same-user SSH access",
+                    quoted(user)
+                )
+            });
+        }
+        if !is_tagged {
+            return None;
+        }
+        match dst_selector {
+            Selector::SelfNodes => Some(
+                "autogroup:self destination requires source to contain only users or groups, not tags or autogroup:tagged"
+                    .to_owned(),
+            ),
+            Selector::Member => {
+                Some("tags in SSH source cannot access autogroup:member (user-owned devices)".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Reads a login name; none if it may not be one.
+fn parse_ssh_user(text: &str) -> Option<SshUser> {
+    let domain = text.strip_prefix("localpart:*@").filter(|domain| is_domain(domain));
+    if let Some(domain) = domain {
+        return Some(SshUser::LocalPart(domain.into()));
+    }
+    match text {
+        "" | "*" => None,
+        "root" => Some(SshUser::Root),
+        "autogroup:nonroot" => Some(SshUser::NonRoot),
+        _ => Some(SshUser::Name(text.into())),
+    }
+}
+
+/// Reads a period: a Go duration up to a week, or `always` for none.
+fn parse_check_period(text: &str) -> Result<Duration, String> {
+    if text == "always" {
+        return Ok(Duration::ZERO);
+    }
+    let written = parse_duration(text)?;
+    let GoDuration(nanoseconds) = written;
+    let Ok(nanoseconds) = u64::try_from(nanoseconds) else {
+        return Err(format!("checkPeriod {written} must be a positive duration"));
+    };
+    let period = Duration::from_nanos(nanoseconds);
+    if period > CHECK_PERIOD_MAX {
+        return Err(format!("checkPeriod {written} is above the max (168h)"));
+    }
+    Ok(period)
+}
