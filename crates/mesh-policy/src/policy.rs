@@ -6,6 +6,7 @@
 //! Source for each section: the policy syntax reference at <https://tailscale.com/docs/reference/syntax/policy-file>.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,32 @@ pub enum Selector {
     Owner,
 }
 
+/// As it is written in a policy; addresses in their canonical form.
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::User(name)
+            | Self::Group(name)
+            | Self::Tag(name)
+            | Self::Host(name)
+            | Self::IpSet(name) => f.write_str(name),
+            Self::UserDomain(domain) => write!(f, "user:*@{domain}"),
+            Self::Prefix(prefix) if prefix.prefix_len() == prefix.max_prefix_len() => {
+                write!(f, "{}", prefix.addr())
+            }
+            Self::Prefix(prefix) => write!(f, "{prefix}"),
+            Self::Member => f.write_str("autogroup:member"),
+            Self::Tagged => f.write_str("autogroup:tagged"),
+            Self::SelfNodes => f.write_str("autogroup:self"),
+            Self::Internet => f.write_str("autogroup:internet"),
+            Self::DangerAll => f.write_str("autogroup:danger-all"),
+            Self::Admin => f.write_str("autogroup:admin"),
+            Self::Owner => f.write_str("autogroup:owner"),
+        }
+    }
+}
+
 /// Ports, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRange {
@@ -64,6 +91,22 @@ pub struct PortRange {
 impl PortRange {
     /// Every port.
     pub const ALL: Self = Self { first: 0, last: u16::MAX };
+
+    /// Whether a port is among them.
+    pub fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+}
+
+/// As it is written in a policy.
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::ALL => f.write_str("*"),
+            Self { first, last } if first == last => write!(f, "{first}"),
+            Self { first, last } => write!(f, "{first}-{last}"),
+        }
+    }
 }
 
 /// Capabilities of an `app` object: names in the order of the text, each with its values.

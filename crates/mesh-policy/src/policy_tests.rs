@@ -287,7 +287,7 @@ impl<'a> PacketTests<'a> {
         // No protocol is the default set, which the service's tests take to hold every protocol.
         let is_open = |(opened, ports): (Option<u8>, &[PortRange])| {
             (opened.is_none() || opens(opened, proto))
-                && ports.iter().any(|range| range.first <= port && port <= range.last)
+                && ports.iter().any(|range| range.contains(port))
         };
         let asked = self.asked;
         rule.destinations().enumerate().any(|(number, selector)| {

@@ -160,3 +160,23 @@ pub(crate) fn opens(rule: Option<u8>, packet: Option<u8>) -> bool {
 
 /// TCP, UDP and both ICMPs: what a rule that names no protocol stands for.
 pub(crate) const DEFAULT_PROTOCOLS: [u8; 4] = [6, 17, 1, 58];
+
+/// A protocol for people: its name if everybody knows it, else its number.
+pub(crate) fn protocol_name(proto: u8) -> String {
+    match proto {
+        1 => "icmp".to_owned(),
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        58 => "ipv6-icmp".to_owned(),
+        132 => "sctp".to_owned(),
+        number => number.to_string(),
+    }
+}
+
+/// Ports of a protocol, as the `ip` of a grant writes them; of the default set without a protocol.
+pub(crate) fn ports_text(proto: Option<u8>, ports: PortRange) -> String {
+    match proto {
+        Some(proto) => format!("{}:{ports}", protocol_name(proto)),
+        None => ports.to_string(),
+    }
+}
