@@ -99,6 +99,8 @@ pub struct CompiledPolicy {
     user_classes: HashTrieMapSync<UserId, Arc<RoaringBitmap>>,
     /// Classes that see everybody.
     everybody: Arc<RoaringBitmap>,
+    /// Rows are worked out when all nodes are in.
+    is_in_bulk: bool,
     free_slots: StackSync<u32>,
     slot_count: u32,
     next_class: u32,
@@ -154,6 +156,7 @@ impl CompiledPolicy {
         for node in nodes {
             compiled.put_node(node, &mut delta);
         }
+        compiled.end_bulk();
         compiled
     }
 
@@ -170,7 +173,18 @@ impl CompiledPolicy {
             compiled.put_node(node.clone(), &mut delta);
         }
         compiled.keep_primaries(&self.routes);
+        compiled.end_bulk();
         compiled
+    }
+
+    fn end_bulk(&mut self) {
+        self.is_in_bulk = false;
+        for slot in 0..self.slot_count {
+            if let Some(class) = self.class_at(slot).filter(|class| !class.sees_everybody) {
+                let row = self.row_of(slot, &class.signature, class.reaches_self);
+                *self.rows.get_mut(slot) = Arc::new(row);
+            }
+        }
     }
 
     fn empty(program: Program, next_class: u32) -> Self {
@@ -190,6 +204,7 @@ impl CompiledPolicy {
             rows: Chunked::default(),
             user_classes: HashTrieMapSync::default(),
             everybody: Arc::default(),
+            is_in_bulk: true,
             free_slots: StackSync::default(),
             slot_count: 0,
             next_class,
@@ -631,7 +646,7 @@ impl CompiledPolicy {
         let reaches_self = signature.user.is_some() && program.does_reach_self(&signature.members);
         if sees_everybody {
             Arc::make_mut(&mut self.everybody).insert(slot);
-        } else {
+        } else if !self.is_in_bulk {
             let row = self.row_of(slot, &signature, reaches_self);
             for other in &row {
                 Arc::make_mut(self.rows.get_mut(other)).insert(slot);
@@ -658,21 +673,24 @@ impl CompiledPolicy {
     /// The classes that a class in the making sees, but those that see everybody.
     fn row_of(&self, slot: u32, signature: &Signature, reaches_self: bool) -> RoaringBitmap {
         let program = &*self.program;
-        let reaches = signature.hits.iter().flat_map(|atom| program.reaches.of(*atom));
-        let reached_by = signature.hits.iter().flat_map(|atom| program.reached_by.of(*atom));
-        let mut others: Vec<Atom> = reaches.chain(reached_by).copied().collect();
+        let mut others: Vec<Atom> = Vec::new();
+        for atom in &*signature.hits {
+            others.extend_from_slice(program.reaches.of(*atom));
+            others.extend_from_slice(program.reached_by.of(*atom));
+        }
         others.sort_unstable();
         others.dedup();
-        let mut row = RoaringBitmap::new();
-        for seen in others.iter().filter_map(|atom| self.hit.get(*atom)) {
-            row |= &**seen;
+        let mut seen = Slots::of_len(self.slot_count);
+        for slots in others.iter().filter_map(|atom| self.hit.get(*atom)) {
+            slots.iter().for_each(|slot| seen.insert(slot));
         }
         let own = signature.user.and_then(|user| self.user_classes.get(&user));
         for other in own.iter().flat_map(|slots| slots.iter()) {
             if reaches_self || self.class_at(other).is_some_and(|class| class.reaches_self) {
-                row.insert(other);
+                seen.insert(other);
             }
         }
+        let mut row: RoaringBitmap = seen.into_iter().collect();
         row -= &*self.everybody;
         if reaches_self || do_share(&signature.hits, &others) {
             row.insert(slot);
@@ -747,6 +765,30 @@ impl CompiledPolicy {
         for route in covering {
             self.cover(route, delta);
         }
+    }
+}
+
+/// Slots as bits: to collect many of them, in any order.
+struct Slots(Vec<u64>);
+
+impl Slots {
+    fn of_len(len: u32) -> Self {
+        Self(vec![0; len as usize / 64 + 1])
+    }
+
+    fn insert(&mut self, slot: u32) {
+        self.0[slot as usize / 64] |= 1 << (slot % 64);
+    }
+
+    /// In ascending order.
+    fn into_iter(self) -> impl Iterator<Item = u32> {
+        (0..).zip(self.0).flat_map(|(place, mut word): (u32, u64)| {
+            std::iter::from_fn(move || {
+                let bit = word.checked_ilog2().map(|_| word.trailing_zeros())?;
+                word &= word - 1;
+                Some(place * 64 + bit)
+            })
+        })
     }
 }
 

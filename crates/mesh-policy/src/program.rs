@@ -396,8 +396,8 @@ struct Builder {
 struct Rule<'a> {
     src: &'a [SelectorId],
     src_posture: &'a [Arc<str>],
-    dst: Vec<Atom>,
-    ip: Vec<(Option<u8>, &'a [PortRange])>,
+    dst: &'a [SelectorId],
+    ip: &'a [(Option<u8>, &'a [PortRange])],
     app: &'a AppCapabilities,
     via: &'a [SelectorId],
 }
@@ -500,11 +500,12 @@ impl Builder {
             return self.add_implicit_rule();
         }
         for grant in policy.grants.iter().flatten() {
+            let ip: Vec<_> = grant.ip.iter().map(|ip| (ip.proto, &ip.ports[..])).collect();
             self.add_rule(&Rule {
                 src: &grant.src,
                 src_posture: &grant.src_posture,
-                dst: grant.dst.iter().map(|selector| selector.0).collect(),
-                ip: grant.ip.iter().map(|ip| (ip.proto, &ip.ports[..])).collect(),
+                dst: &grant.dst,
+                ip: &ip,
                 app: &grant.app,
                 via: &grant.via,
             });
@@ -514,8 +515,7 @@ impl Builder {
                 matches!(policy.selector(acl.dst[*index].selector), Selector::SelfNodes)
             };
             let mut order: Vec<usize> = (0..acl.dst.len()).collect();
-            let has_other = acl.dst.iter().any(|dst| !is_autogroup(policy.selector(dst.selector)));
-            if has_other {
+            if acl.dst.iter().any(|dst| !is_autogroup(policy.selector(dst.selector))) {
                 order.sort_by_key(is_self);
             }
             for index in order {
@@ -523,8 +523,8 @@ impl Builder {
                 self.add_rule(&Rule {
                     src: &acl.src,
                     src_posture: &acl.src_posture,
-                    dst: vec![destination.selector.0],
-                    ip: vec![(acl.proto, &destination.ports)],
+                    dst: std::slice::from_ref(&destination.selector),
+                    ip: &[(acl.proto, &destination.ports)],
                     app: &Vec::new(),
                     via: &[],
                 });
@@ -558,18 +558,19 @@ impl Builder {
         }
         let src = self.sources(rule);
         let key = self.key(&src);
+        let mut dst: Vec<Atom> = rule.dst.iter().map(|selector| selector.0).collect();
         if !rule.via.is_empty() {
-            return self.add_via(rule, &src, key);
+            return self.add_via(rule, &dst, &src, key);
         }
-        let is_self = |atom: &Atom| matches!(self.kinds[*atom as usize], Kind::SelfNodes);
-        let (own, others): (Vec<Atom>, Vec<Atom>) = rule.dst.iter().copied().partition(is_self);
-        if !others.is_empty() {
-            self.add_edges(&src, &others);
-            self.add_items(rule, &src, key, &others, Scope::Tailnet);
+        let own = dst.iter().copied().find(|atom| self.kinds[*atom as usize] == Kind::SelfNodes);
+        dst.retain(|atom| Some(*atom) != own);
+        if !dst.is_empty() {
+            self.add_edges(&src, &dst);
+            self.add_items(rule, &src, key, &dst, Scope::Tailnet);
         }
-        if !own.is_empty() {
+        if let Some(own) = own {
             self.mark_sources(&src, |marks| marks.reaches_self = true);
-            self.add_items(rule, &src, key, &own[..1], Scope::SelfNodes);
+            self.add_items(rule, &src, key, &[own], Scope::SelfNodes);
         }
     }
 
@@ -620,7 +621,7 @@ impl Builder {
 
     fn mark_sources(&mut self, src: &[Atom], mark: impl Fn(&mut Marks)) {
         for atom in src {
-            if self.kinds.get(*atom as usize) == Some(&Kind::Everybody) {
+            if self.is_everybody(*atom) {
                 mark(&mut self.everybody);
             } else {
                 mark(&mut self.marks[*atom as usize]);
@@ -629,32 +630,30 @@ impl Builder {
     }
 
     fn add_edges(&mut self, src: &[Atom], dst: &[Atom]) {
-        let is_everybody =
-            |atom: &&Atom| matches!(self.kinds.get(**atom as usize), Some(Kind::Everybody));
-        let to_everybody = dst.iter().any(|atom| is_everybody(&atom));
-        let from_everybody = src.iter().any(|atom| is_everybody(&atom));
+        let to_everybody = dst.iter().any(|atom| self.is_everybody(*atom));
         let covers_internet = to_everybody || self.union(dst).covers(&INTERNET);
-        let destinations: Vec<Atom> = dst
-            .iter()
-            .filter(|atom| !is_everybody(atom))
-            .copied()
-            .chain(covers_internet.then_some(self.exit))
-            .collect();
-        let sources: Vec<Atom> = src.iter().filter(|atom| !is_everybody(atom)).copied().collect();
         if to_everybody {
             self.mark_sources(src, |marks| marks.reaches_everybody = true);
         }
         if covers_internet {
             self.mark_sources(src, |marks| marks.reaches_internet = true);
         }
-        if from_everybody {
-            for atom in &destinations {
-                self.marks[*atom as usize].reached_by_everybody = true;
+        for to in dst.iter().copied().chain(covers_internet.then_some(self.exit)) {
+            if self.is_everybody(to) {
+                continue;
+            }
+            for from in src {
+                if self.is_everybody(*from) {
+                    self.marks[to as usize].reached_by_everybody = true;
+                } else {
+                    self.edges.push((*from, to));
+                }
             }
         }
-        self.edges.extend(
-            sources.iter().flat_map(|from| destinations.iter().map(move |to| (*from, *to))),
-        );
+    }
+
+    fn is_everybody(&self, atom: Atom) -> bool {
+        self.kinds.get(atom as usize) == Some(&Kind::Everybody)
     }
 
     /// The addresses that destinations name by themselves.
@@ -679,7 +678,7 @@ impl Builder {
         dst: &[Atom],
         scope: Scope,
     ) {
-        for (proto, ports) in &rule.ip {
+        for (proto, ports) in rule.ip {
             let ports = self.ports(ports);
             self.add_item(key, dst, ports, Effect::Ports { proto: *proto }, scope);
         }
@@ -717,23 +716,22 @@ impl Builder {
     }
 
     /// A grant by way of routers: its rules are theirs alone, and of its capabilities nobody is told.
-    fn add_via(&mut self, rule: &Rule<'_>, src: &[Atom], key: SourceKeyId) {
+    fn add_via(&mut self, rule: &Rule<'_>, dst: &[Atom], src: &[Atom], key: SourceKeyId) {
         let number = u32::try_from(self.vias.len()).expect("invariant: texts are bounded");
         let routers = self.new_atom();
-        let is_everybody = |atom: &Atom| self.kinds.get(*atom as usize) == Some(&Kind::Everybody);
         self.vias.push(Via {
-            sources: src.iter().copied().filter(|atom| !is_everybody(atom)).collect(),
-            from_everybody: src.iter().any(is_everybody),
+            sources: src.iter().copied().filter(|atom| !self.is_everybody(*atom)).collect(),
+            from_everybody: src.iter().any(|atom| self.is_everybody(*atom)),
             tags: rule.via.iter().map(|tag| tag.0).collect(),
-            destinations: rule.dst.clone(),
+            destinations: dst.to_vec(),
             routers,
         });
         let via = &self.vias[number as usize];
         self.marks[routers as usize].reached_by_everybody = via.from_everybody;
         self.edges.extend(via.sources.iter().map(|from| (*from, routers)));
-        for (proto, ports) in &rule.ip {
+        for (proto, ports) in rule.ip {
             let (ports, effect) = (self.ports(ports), Effect::Ports { proto: *proto });
-            self.add_item(key, &rule.dst, ports, effect, Scope::Via(number));
+            self.add_item(key, dst, ports, effect, Scope::Via(number));
         }
     }
 
