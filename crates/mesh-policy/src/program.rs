@@ -208,7 +208,7 @@ pub(crate) struct Program {
     pub(crate) exit: Atom,
     /// Literals that lie inside the Internet: exit nodes let their packets in.
     pub(crate) inside_internet: Vec<Atom>,
-    /// The atom of `*`, if the policy names it, which stands for all active routes among changed sources.
+    /// The atom of `*`, if the policy names or implies it.
     pub(crate) everybody: Option<Atom>,
     pub(crate) identities: Identities,
     pub(crate) literals: Literals,
@@ -233,9 +233,10 @@ impl Program {
         self.marks.len()
     }
 
-    /// What a selector is; atoms beyond the selectors are of identity.
+    /// What an atom is; those beyond the selectors are of identity, but for the `*` of a rule that is not written.
     pub(crate) fn kind(&self, atom: Atom) -> &Kind {
-        self.kinds.get(atom as usize).unwrap_or(&Kind::Identity)
+        let unnamed = if Some(atom) == self.everybody { &Kind::Everybody } else { &Kind::Identity };
+        self.kinds.get(atom as usize).unwrap_or(unnamed)
     }
 
     pub(crate) fn has_self(&self) -> bool {
@@ -385,6 +386,8 @@ struct Builder {
     everybody: Marks,
     atom_count: Atom,
     exit: Atom,
+    /// The atom of `*`, if it is named.
+    any: Option<Atom>,
     postured: Vec<Postured>,
     postured_known: HashMap<(Vec<Atom>, Vec<Arc<str>>), Atom>,
     ports_known: HashMap<Arc<[PortRange]>, u32>,
@@ -418,6 +421,7 @@ impl Builder {
             policy,
             marks: vec![Marks::default(); atom_count as usize],
             exit: atom_count - 1,
+            any: position(&policy, &Selector::Any),
             atom_count,
             single_keys: vec![None; kinds.len()],
             kinds,
@@ -465,7 +469,7 @@ impl Builder {
         Program {
             literals: Literals::new(literals),
             identities: identities(&self.policy),
-            everybody: position(&self.policy, &Selector::Any),
+            everybody: self.any,
             inside_internet,
             items_by_atom: items_by_atom(atom_count, &self.items, &self.destinations),
             cache: SourceCache::new(self.keys.len()),
@@ -536,9 +540,8 @@ impl Builder {
     fn add_implicit_rule(&mut self) {
         self.everybody =
             Marks { reaches_everybody: true, reaches_internet: true, ..Marks::default() };
-        let any = self.new_atom();
-        self.kinds.resize(any as usize, Kind::Identity);
-        self.kinds.push(Kind::Everybody);
+        let any = self.any.unwrap_or_else(|| self.new_atom());
+        self.any = Some(any);
         let sources = self.keys.intern(SourceKey::everybody());
         let ports = self.ports(&[PortRange::ALL]);
         let effect = Effect::Ports { proto: None };
