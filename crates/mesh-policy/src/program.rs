@@ -414,6 +414,7 @@ const COMPANIONS: [(&str, &str); 2] = [
 
 impl Builder {
     fn new(policy: Arc<Policy>) -> Self {
+        let any = position(&policy, &Selector::Any);
         let kinds: Vec<Kind> =
             policy.selectors.iter().map(|selector| kind_of(&policy, selector)).collect();
         let atom_count = Atom::try_from(kinds.len()).expect("invariant: texts are bounded") + 1;
@@ -421,7 +422,7 @@ impl Builder {
             policy,
             marks: vec![Marks::default(); atom_count as usize],
             exit: atom_count - 1,
-            any: position(&policy, &Selector::Any),
+            any,
             atom_count,
             single_keys: vec![None; kinds.len()],
             kinds,
