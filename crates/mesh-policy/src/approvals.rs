@@ -112,3 +112,6 @@ impl CompiledPolicy {
         found
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,63 +2,49 @@
 //! name, and want to know addresses and rules as they are written.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use mesh_model::NodeId;
 use roaring::RoaringBitmap;
 
 use crate::compiled::CompiledPolicy;
 use crate::facts::{NodeFacts, NodeOwner};
+use crate::parse;
 use crate::policy::{Grant, IpProtocolPorts, Policy, PortRange, Selector, SelectorId};
 use crate::posture;
 use crate::program::{INTERNET, Kind, WILDCARD};
 use crate::ranges::IpRanges;
 use crate::rules::{WrittenRule, written_rules};
 
-/// The selector that a text names in a policy: an address or a CIDR, `*`, a user, or a defined group, tag, host or set.
+/// The selector that a text names in a policy.
 ///
 /// # Errors
-/// What is wrong, as the end of a sentence that begins with the text.
-pub(crate) fn parse_selector(policy: &Policy, text: &str) -> Result<Selector, &'static str> {
+/// What is wrong, as the end of a sentence that begins with the text: groups, tags, hosts and sets must be defined.
+pub(crate) fn parse_selector(policy: &Policy, text: &str) -> Result<Selector, String> {
     let text = text.trim();
-    let name: Arc<str> = text.into();
-    if let Some(prefix) = parse_prefix(text) {
-        return Ok(Selector::Prefix(prefix));
+    if text.is_empty() {
+        return Err("is missing".to_owned());
     }
-    let known = |is_known: bool, selector: Selector| {
-        is_known.then_some(selector).ok_or("is not defined in the policy")
+    let selector = parse::parse_selector(text)
+        .map_err(|refusal| format!("is not understood: {}", refusal.message))?;
+    let is_defined = match &selector {
+        Selector::Group(name) => policy.groups.contains_key(name),
+        Selector::Tag(name) => policy.tag_owners.contains_key(name),
+        Selector::Host(name) => policy.hosts.contains_key(name),
+        Selector::IpSet(name) => policy.ipsets.contains_key(name),
+        Selector::Any
+        | Selector::User(_)
+        | Selector::UserDomain(_)
+        | Selector::Prefix(_)
+        | Selector::Member
+        | Selector::Tagged
+        | Selector::SelfNodes
+        | Selector::Internet
+        | Selector::DangerAll
+        | Selector::Admin
+        | Selector::Owner => true,
     };
-    match text {
-        "" => Err("is missing"),
-        "*" => Ok(Selector::Any),
-        "autogroup:member" => Ok(Selector::Member),
-        "autogroup:tagged" => Ok(Selector::Tagged),
-        "autogroup:self" => Ok(Selector::SelfNodes),
-        "autogroup:internet" => Ok(Selector::Internet),
-        "autogroup:danger-all" => Ok(Selector::DangerAll),
-        "autogroup:admin" => Ok(Selector::Admin),
-        "autogroup:owner" => Ok(Selector::Owner),
-        _ if text.starts_with("user:*@") => {
-            Ok(Selector::UserDomain(text["user:*@".len()..].into()))
-        }
-        _ if text.contains('@') => Ok(Selector::User(name)),
-        _ if text.starts_with("group:") => {
-            known(policy.groups.contains_key(text), Selector::Group(name))
-        }
-        _ if text.starts_with("tag:") => {
-            known(policy.tag_owners.contains_key(text), Selector::Tag(name))
-        }
-        _ if text.starts_with("ipset:") => {
-            known(policy.ipsets.contains_key(text), Selector::IpSet(name))
-        }
-        _ => known(policy.hosts.contains_key(text), Selector::Host(name)),
-    }
-}
-
-fn parse_prefix(text: &str) -> Option<IpNet> {
-    text.parse::<IpAddr>().ok().map(IpNet::from).or_else(|| text.parse().ok())
+    if is_defined { Ok(selector) } else { Err("is not defined in the policy".to_owned()) }
 }
 
 /// A tailnet that can be asked about selectors beside those of its policy.

@@ -115,3 +115,6 @@ fn add_entry(attributes: &mut Capabilities, entry: &NodeAttributes) {
 fn add(attributes: &mut Capabilities, name: &str) {
     attributes.entry(name.into()).or_default();
 }
+
+#[cfg(test)]
+mod tests;

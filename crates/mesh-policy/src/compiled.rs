@@ -370,6 +370,7 @@ impl CompiledPolicy {
         if is_another {
             self.include_addresses(&facts);
             delta.moved.insert(id.0);
+            self.ssh.clear();
         }
         self.count_owner(old.map(|old| &*old.facts), &facts);
         let slot = old.map(|old| old.slot);

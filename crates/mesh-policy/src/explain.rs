@@ -36,8 +36,8 @@ impl Party {
     /// # Errors
     /// What is wrong, as a sentence about the text.
     pub fn parse(policy: &Policy, text: &str) -> Result<Self, String> {
-        let refuse = |why| format!("{text:?} {why}");
-        let selector = parse_selector(policy, text).map_err(refuse)?;
+        let refuse = |why: &str| format!("{text:?} {why}");
+        let selector = parse_selector(policy, text).map_err(|why| refuse(&why))?;
         if matches!(selector, Selector::SelfNodes | Selector::DangerAll) {
             return Err(refuse("cannot be asked about"));
         }
@@ -642,3 +642,6 @@ fn why_not_ports(
     }
     format!("it opens only {}", opened.join(", "))
 }
+
+#[cfg(test)]
+mod tests;

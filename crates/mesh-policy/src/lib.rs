@@ -14,6 +14,8 @@ mod delta;
 mod explain;
 mod facts;
 mod filter;
+#[cfg(test)]
+mod fixture;
 mod hujson;
 pub mod legacy;
 mod parse;

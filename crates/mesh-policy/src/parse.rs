@@ -28,6 +28,9 @@ use crate::policy::{OneCgnatRoute, Policy};
 use crate::problem::{Collector, Problems, Refusal, nearest, quoted};
 use selectors::Names;
 
+pub(crate) use ports::split_destination;
+pub(crate) use selectors::parse_selector;
+
 /// How long a policy may be, in bytes.
 pub const POLICY_BYTES_MAX: usize = 4 << 20;
 

@@ -1,5 +1,6 @@
 //! The tests that a policy brings along: `tests` over packets and `sshTests` over logins.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use crate::asked::{Asked, parse_selector};
 use crate::compiled::CompiledPolicy;
 use crate::facts::NodeFacts;
+use crate::parse::split_destination;
 use crate::policy::{Policy, PortRange, Selector, SelectorId, SshTest, Test};
 use crate::program::Kind;
 use crate::ranges::IpRanges;
@@ -116,20 +118,12 @@ impl CompiledPolicy {
 fn named_selectors(policy: &Policy) -> Vec<Selector> {
     let packet_tests = policy.tests.iter().flat_map(|test| {
         let destinations = test.accept.iter().chain(&test.deny);
-        let hosts = destinations.filter_map(|text| Some(text.rsplit_once(':')?.0));
-        hosts.map(without_brackets).chain([&*test.src])
+        let hosts = destinations.filter_map(|text| Some(split_destination(text).ok()?.0));
+        hosts.chain([Cow::Borrowed(&*test.src)])
     });
-    let login_tests = policy
-        .ssh_tests
-        .iter()
-        .flat_map(|test| test.dst.iter().chain([&test.src]))
-        .map(|text| &**text);
-    let texts = packet_tests.chain(login_tests);
-    texts.filter_map(|text| parse_selector(policy, text).ok()).collect()
-}
-
-fn without_brackets(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    let login_tests = policy.ssh_tests.iter().flat_map(|test| test.dst.iter().chain([&test.src]));
+    let texts = packet_tests.chain(login_tests.map(|text| Cow::Borrowed(&**text)));
+    texts.filter_map(|text| parse_selector(policy, &text).ok()).collect()
 }
 
 fn malformed(what: impl fmt::Display, why: impl fmt::Display) -> Check {
@@ -147,7 +141,7 @@ type Sources = Vec<IpNet>;
 fn sources(asked: &Asked<'_>, text: &str) -> Result<(SelectorId, IpRanges, Sources), Check> {
     let refuse =
         |why: &str| malformed(format_args!("the source {text:?}"), format_args!("it {why}"));
-    let selector = parse_selector(asked.compiled.policy(), text).map_err(refuse)?;
+    let selector = parse_selector(asked.compiled.policy(), text).map_err(|why| refuse(&why))?;
     if matches!(selector, Selector::SelfNodes | Selector::Internet) {
         return Err(refuse("cannot be a source"));
     }
@@ -229,7 +223,7 @@ impl<'a> PacketTests<'a> {
 
     /// The addresses and the port that a test names.
     fn destination(&self, text: &str) -> Result<(IpRanges, u16), String> {
-        let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
+        let (host, port) = split_destination(text)?;
         let port: u16 = port
             .parse()
             .ok()
@@ -238,8 +232,7 @@ impl<'a> PacketTests<'a> {
         if host.contains('/') {
             return Err("a test needs a single address, not a CIDR".to_owned());
         }
-        let host = without_brackets(host);
-        let selector = parse_selector(self.asked.compiled.policy(), host)
+        let selector = parse_selector(self.asked.compiled.policy(), &host)
             .map_err(|why| format!("{host:?} {why}"))?;
         let addresses = self.asked.addresses(self.asked.id(&selector));
         if matches!(selector, Selector::Internet | Selector::SelfNodes | Selector::DangerAll) {
@@ -539,3 +532,6 @@ fn allows(rule: &SshAccess, name: &str) -> bool {
     !name.is_empty()
         && rule.ssh_users.get(name).or_else(wildcard).is_some_and(|login| !login.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

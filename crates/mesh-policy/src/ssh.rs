@@ -261,3 +261,6 @@ fn common_names(users: &[SshUser]) -> LoginNames {
     }
     names
 }
+
+#[cfg(test)]
+mod tests;

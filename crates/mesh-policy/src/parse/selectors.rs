@@ -224,7 +224,7 @@ fn keys<T>(map: &std::collections::BTreeMap<Arc<str>, T>) -> impl Iterator<Item 
 ///
 /// # Errors
 /// A text of none of the forms, or an autogroup that there is not.
-pub(super) fn parse_selector(text: &str) -> Result<Selector, Refusal> {
+pub(crate) fn parse_selector(text: &str) -> Result<Selector, Refusal> {
     if let Some(prefix) = parse_prefix(text) {
         return Ok(Selector::Prefix(prefix));
     }
