@@ -11,6 +11,7 @@ use crate::auth::AuthVerb;
 use crate::generate::GenerateVerb;
 use crate::nodes::NodesVerb;
 use crate::output::{self, Output};
+use crate::policy::PolicyVerb;
 use crate::preauth_keys::PreauthKeysVerb;
 use crate::session::{Loaded, Session};
 use crate::users::UsersVerb;
@@ -89,6 +90,17 @@ Example:
     Nodes {
         #[command(subcommand)]
         verb: NodesVerb,
+    },
+    /// Work with policies, which say who may reach whom
+    #[command(
+        visible_alias = "acl",
+        after_help = "\
+Example:
+  meshcontrol policy eval --policy policy.hujson --topology tailnet.json"
+    )]
+    Policy {
+        #[command(subcommand)]
+        verb: PolicyVerb,
     },
     /// Make, show and revoke the keys by which nodes register
     #[command(visible_aliases = ["preauthkey", "authkey", "pre"], after_help = "\

@@ -14,6 +14,7 @@ mod health;
 mod logs;
 mod nodes;
 mod output;
+mod policy;
 mod preauth_keys;
 mod serve;
 mod session;
@@ -57,6 +58,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve(args) => args.run(&session).await,
         Command::Users { verb } => verb.run(&session).await,
         Command::Nodes { verb } => verb.run(&session).await,
+        Command::Policy { verb } => verb.run(),
         Command::Preauthkeys { verb } => verb.run(&session).await,
         Command::Auth { verb } => verb.run(&session).await,
         Command::Apikeys { verb } => verb.run(&session).await,

@@ -7,4 +7,5 @@ mod errors;
 mod fake;
 mod help;
 mod lists;
+mod policy;
 mod requests;
