@@ -16,8 +16,10 @@ mod facts;
 mod filter;
 #[cfg(test)]
 mod fixture;
+mod format;
 mod hujson;
 pub mod legacy;
+mod members;
 mod parse;
 pub mod policy;
 mod policy_tests;
@@ -36,6 +38,7 @@ pub use compiled::{ClassId, CompiledPolicy};
 pub use delta::PolicyDelta;
 pub use explain::{AllowingRule, Explanation, NearMiss, Party, Question, Verdict};
 pub use facts::{Device, NodeFacts, NodeOwner, Role, UserFacts, active_routes};
+pub use format::format;
 pub use parse::{POLICY_BYTES_MAX, RULES_MAX};
 pub use policy::{Policy, PortRange, RawJson, Selector, SelectorId};
 pub use policy_tests::{Check, TestOutcome, TestReport};
