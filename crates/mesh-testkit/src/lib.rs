@@ -5,7 +5,9 @@
 mod clock;
 mod database;
 mod fixtures;
+pub mod large;
 mod naive;
+pub mod random;
 
 pub use clock::{TestClock, at};
 pub use database::{MemoryDatabase, Rows, RowsError};

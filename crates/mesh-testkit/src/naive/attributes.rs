@@ -59,15 +59,15 @@ impl Naive<'_> {
     /// it; exit routes are approved by `exitNode` alone.
     pub fn auto_approved(&self, node: &NodeFacts, offered: &[IpNet]) -> Vec<IpNet> {
         let approvers = &self.policy.auto_approvers;
-        let is_approver = |approvers: &[SelectorId]| {
+        let names_node = |approvers: &[SelectorId]| {
             approvers.iter().any(|approver| self.selects(*approver, node))
         };
         let is_approved = |route: &IpNet| {
             if route.prefix_len() == 0 {
-                return is_approver(&approvers.exit_node);
+                return names_node(&approvers.exit_node);
             }
             let keys = approvers.routes.iter();
-            keys.filter(|(key, _)| key.contains(route)).any(|(_, approvers)| is_approver(approvers))
+            keys.filter(|(key, _)| key.contains(route)).any(|(_, approvers)| names_node(approvers))
         };
         offered.iter().copied().filter(is_approved).collect()
     }

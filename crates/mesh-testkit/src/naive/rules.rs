@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use mesh_model::{NodeId, UserId};
 use mesh_policy::policy::{Acl, AppCapabilities, Grant, PortRange};
-use mesh_policy::{Capabilities, IpRanges, NodeFacts, Selector, SelectorId};
+use mesh_policy::{Capabilities, IpRange, IpRanges, NodeFacts, Selector, SelectorId};
 
 use super::Naive;
 use super::selectors::{hits, internet, texts};
@@ -272,8 +272,14 @@ impl Naive<'_> {
         let sets: Vec<(Arc<str>, IpRanges)> = match self.literal(selector) {
             _ if *selector == Selector::Any => vec![("*".into(), IpRanges::all())],
             Some(literal) => {
+                let text = |range: IpRange| {
+                    if *selector == Selector::Internet {
+                        return format!("{}-{}", range.first, range.last);
+                    }
+                    range.to_string()
+                };
                 let ranges = literal.ranges();
-                ranges.map(|range| (range.to_string().into(), range.prefixes().collect())).collect()
+                ranges.map(|range| (text(range).into(), range.prefixes().collect())).collect()
             }
             None => {
                 let nodes = self.nodes.values();

@@ -13,7 +13,7 @@ pub(super) fn set_of(prefixes: &[&str]) -> IpRanges {
 }
 
 /// Section 2.2: `*` as a source, without subnet routes: what nodes get as addresses. A part of the range belongs to
-/// virtual machines of ChromeOS.
+/// virtual machines on Chromebooks.
 pub(super) fn wildcard() -> IpRanges {
     let mut set = set_of(&["100.64.0.0/10", "fd7a:115c:a1e0::/48"]);
     set.remove(&set_of(&["100.115.92.0/23"]));

@@ -30,8 +30,8 @@ impl Naive<'_> {
         let is_other = rule.dst.iter().any(|dst| !is_self(*dst) && self.selects(*dst, node));
         let has_local_part = rule.users.iter().any(|user| matches!(user, SshUser::LocalPart(_)));
         let mut logins = Vec::new();
-        if has_self && node.user().is_some() {
-            logins.push((self.principals_of_user(&sources, node), ssh_users(rule)));
+        if let (true, Some(user)) = (has_self, node.user()) {
+            logins.extend(self.logins_of_user(rule, &sources, user.0));
         }
         if is_other {
             if has_local_part {
@@ -76,11 +76,6 @@ impl Naive<'_> {
         repeated.flat_map(NodeFacts::addresses).collect()
     }
 
-    /// Section 10, step 4: principals of the node's own user.
-    fn principals_of_user(&self, sources: &BTreeSet<NodeId>, node: &NodeFacts) -> Vec<IpAddr> {
-        node.user().map(|user| self.of_user(sources, user.0)).unwrap_or_default()
-    }
-
     /// Section 10, step 5 with a local part: per source user a rule, and one for its local part; then the tagged.
     fn local_part_logins(
         &self,
@@ -94,6 +89,7 @@ impl Naive<'_> {
         logins
     }
 
+    /// Section 10, steps 4 and 5: a rule for a user's nodes; with a local part of its domain one more.
     fn logins_of_user(
         &self,
         rule: &SshRule,
