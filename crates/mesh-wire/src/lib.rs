@@ -20,6 +20,7 @@ mod hostinfo;
 mod map;
 mod node;
 mod ping;
+mod raw;
 mod register;
 mod session;
 mod ssh;
@@ -52,6 +53,7 @@ pub use map::{
 };
 pub use node::{CapMap, Node, PeerChange};
 pub use ping::{PingRequest, PingResponse};
+pub use raw::RawJson;
 pub use register::{RegisterAuth, RegisterRequest, RegisterResponse};
 pub use session::{RuleBroken, SessionRules};
 pub use ssh::{SshAction, SshPolicy, SshPrincipal, SshRecorderFailureAction, SshRule};

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use mesh_keys::{DiscoPublic, MachinePublic, NodePublic};
-use serde_json::Value;
 
 use crate::codec::wire_struct;
-use crate::{Base64, CapabilityVersion, DerpRegionId, Hostinfo, NodeId, Resolver, UserId};
+use crate::{Base64, CapabilityVersion, DerpRegionId, Hostinfo, NodeId, RawJson, Resolver, UserId};
 
 /// Capabilities with their values; a plain flag has `None`, written `null`.
-pub type CapMap = BTreeMap<String, Option<Vec<Value>>>;
+pub type CapMap = BTreeMap<String, Option<Vec<RawJson>>>;
 
 wire_struct! {
     /// A node, the client's own or a peer, as one client is told of it.

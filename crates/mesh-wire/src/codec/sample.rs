@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Base64, CapabilityVersion, DerpRegionId, DisplayMessageSeverity, EndpointType, LoginId, NodeId,
-    SecretText, UserId,
+    RawJson, SecretText, UserId,
 };
 
 /// Numbers that follow from a seed (`SplitMix64`).
@@ -65,6 +65,7 @@ sample! {
     f64, |from| f64::from(i16::from_le_bytes(from.bytes())) / 4.0;
     String, |from| text(from).to_owned();
     Value, |from| json(from);
+    RawJson, |from| json(from).into();
     // Milliseconds between 1970 and 2100.
     Timestamp, |from| {
         let millisecond = i64::try_from(from.below(4_102_444_800_000)).unwrap();

@@ -114,8 +114,11 @@ fn texts_are_bounded() {
 
 #[test]
 fn nesting_is_bounded() {
-    let nested = format!(r#"{{"CapMap":{{"a":[{}1{}]}}}}"#, "[".repeat(200), "]".repeat(200));
-    check_refused::<Node>(&nested, "recursion limit");
+    let nested = format!(r#"{{"Update":{{"a":{}1{}}}}}"#, "[".repeat(200), "]".repeat(200));
+    check_refused::<SetDeviceAttributesRequest>(&nested, "recursion limit");
+    let raw = "[".repeat(100_000) + "1" + &"]".repeat(100_000);
+    let node = read::<Node>(&format!(r#"{{"CapMap":{{"a":[{raw}]}}}}"#));
+    assert_eq!(node.cap_map["a"].as_ref().unwrap()[0].get(), raw, "nothing looks inside");
     let unknown = format!(r#"{{"x":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(read::<Node>(&unknown), Node::default());
 }

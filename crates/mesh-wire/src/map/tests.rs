@@ -7,8 +7,8 @@ use serde_json::json;
 use crate::{
     Base64, CapabilityVersion, DerpHomeParams, DerpMap, DerpRegionId, DisplayMessage,
     DisplayMessageAction, DisplayMessageSeverity, DnsConfig, FilterRule, KEEP_ALIVE_JSON,
-    MapResponse, NetPortRange, Node, NodeId, PeerChange, PingRequest, PortRange, RegisterResponse,
-    SshAction, SshPolicy, SshRule, is_incremental,
+    MapResponse, NetPortRange, Node, NodeId, PeerChange, PingRequest, PortRange, RawJson,
+    RegisterResponse, SshAction, SshPolicy, SshRule, is_incremental,
 };
 
 #[track_caller]
@@ -108,10 +108,14 @@ fn regions_are_left_out_to_keep_them_and_never_null() {
 
 #[test]
 fn a_capability_without_values_is_null() {
-    let caps = [("https".to_owned(), None), ("x".to_owned(), Some(vec![json!({ "a": 1 })]))];
+    let value = RawJson::parse(r#"{"b":1e3,"a":12345678901234567890123}"#).unwrap();
+    let caps = [("https".to_owned(), None), ("x".to_owned(), Some(vec![value]))];
     let patch =
         PeerChange { node_id: NodeId(7), cap_map: Some(caps.into()), ..PeerChange::default() };
-    check(&patch, r#"{"NodeID":7,"CapMap":{"https":null,"x":[{"a":1}]}}"#);
+    check(
+        &patch,
+        r#"{"NodeID":7,"CapMap":{"https":null,"x":[{"b":1e3,"a":12345678901234567890123}]}}"#,
+    );
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn own_node() -> Node {
         cap_map: [
             ("https".to_owned(), None),
             (ports.to_owned(), Some(Vec::new())),
-            ("default-auto-update".to_owned(), Some(vec![json!(false)])),
+            ("default-auto-update".to_owned(), Some(vec![json!(false).into()])),
         ]
         .into(),
         online: Some(true),
@@ -200,7 +200,7 @@ fn ports_rule() -> FilterRule {
 fn grant_rule() -> FilterRule {
     let caps = [
         ("https://tailscale.com/cap/file-send".to_owned(), None),
-        ("example.com/cap/x".to_owned(), Some(vec![json!({ "routes": ["*"] })])),
+        ("example.com/cap/x".to_owned(), Some(vec![json!({ "routes": ["*"] }).into()])),
     ];
     FilterRule {
         src_ips: texts(["*"]),
