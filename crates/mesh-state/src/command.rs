@@ -361,7 +361,7 @@ pub enum Refusal {
     #[error("the policy has changed since it was read: read it again")]
     PolicyReplaced,
     /// The policy does not do what its own tests say.
-    #[error("test(s) failed: {0}")]
+    #[error("{0}")]
     PolicyTestsFailed(String),
     /// All addresses are taken.
     #[error("no address is free in {0}: configure a larger prefix")]

@@ -22,7 +22,7 @@ pub use command::{
     Registration,
 };
 pub use login::{Login, LoginState, Logins};
-pub use policy::{POLICY_BYTES_MAX, POLICY_HISTORY_BYTES_MAX, POLICY_VERSIONS_MAX, policy_digest};
+pub use policy::{POLICY_HISTORY_BYTES_MAX, POLICY_VERSIONS_MAX, policy_digest};
 pub use settings::{Allocation, LoginLimits, Settings};
 pub use snapshot::{ChangeSet, Snapshot};
 pub use state::{Draft, State};

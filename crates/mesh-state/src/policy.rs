@@ -5,12 +5,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_model::{Node, NodeId, PolicyVersion, PolicyVersionId};
-use mesh_policy::NodeFacts;
+use mesh_policy::{CompiledPolicy, NodeFacts};
 
 use crate::{Context, Draft, NewPolicy, Outcome, Refusal};
-
-/// The longest text of a policy, in bytes.
-pub const POLICY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How many versions of the policy are kept; the oldest makes room.
 pub const POLICY_VERSIONS_MAX: usize = 100;
@@ -25,6 +22,9 @@ pub fn policy_digest(text: &str) -> String {
 
 impl Draft {
     /// Puts a policy in force, and records its text unless that is the newest version already.
+    ///
+    /// Its tests are run here too, for the tailnet may be another one than when the caller ran them. A policy that is
+    /// in force already is not refused for them: nothing would come of that.
     pub(crate) fn set_policy(
         &mut self,
         new: &NewPolicy,
@@ -39,6 +39,7 @@ impl Draft {
         }
         if new.policy != *self.state.policy.policy() {
             let compiled = self.state.policy.recompiled(new.policy.clone());
+            check_tests(&compiled)?;
             self.changes.policy.merge(&self.state.policy.difference(&compiled));
             self.state.policy = compiled;
         }
@@ -121,4 +122,9 @@ pub(crate) fn approvable(routes: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> 
             .extend(both.map(|route| route.parse::<IpNet>().expect("invariant: a literal prefix")));
     }
     routes.into_iter().collect()
+}
+
+fn check_tests(policy: &CompiledPolicy) -> Result<(), Refusal> {
+    let report = policy.run_tests();
+    if report.passed() { Ok(()) } else { Err(Refusal::PolicyTestsFailed(report.to_string())) }
 }

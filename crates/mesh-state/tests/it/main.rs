@@ -6,16 +6,19 @@
 mod laws;
 mod logins;
 mod names_and_addresses;
+mod policy;
 mod registration;
 mod time;
 
 use std::sync::Arc;
 
 use mesh_model::{Node, NodeId, PreauthKeyId, Tailnet, TailnetId, Timestamp, UserId};
+use mesh_policy::Policy;
 use mesh_testkit::{Rows, at, context, new_preauth_key, new_user};
 
 use mesh_state::{
-    Command, Loaded, Logins, NewPreauthKey, Outcome, Refusal, Registration, Settings, State,
+    ChangeSet, Command, Loaded, Logins, NewPolicy, NewPreauthKey, Outcome, Refusal, Registration,
+    Settings, State,
 };
 
 /// A state with the rows that a database would hold, and a user `alice`.
@@ -23,6 +26,8 @@ struct House {
     state: State,
     rows: Rows,
     now: Timestamp,
+    /// What the last command changed.
+    changes: ChangeSet,
 }
 
 impl House {
@@ -32,7 +37,8 @@ impl House {
 
     fn with(settings: Settings) -> Self {
         let state = State::new(TailnetId(1), Loaded::default(), Arc::default(), settings, at(0));
-        let mut house = Self { state, rows: Rows::default(), now: at(0) };
+        let (rows, changes) = (Rows::default(), ChangeSet::default());
+        let mut house = Self { state, rows, now: at(0), changes };
         house.must(Command::CreateUser(new_user("alice")));
         house
     }
@@ -44,7 +50,7 @@ impl House {
         if let Some(batch) = draft.batch(self.now) {
             self.rows.commit(&batch).unwrap_or_else(|error| panic!("{error:?} by {command:?}"));
         }
-        (self.state, _) = draft.finish();
+        (self.state, self.changes) = draft.finish();
         Ok(outcome)
     }
 
@@ -97,6 +103,14 @@ impl House {
         });
     }
 
+    fn set_policy(&mut self, text: &str) -> Result<Outcome, Refusal> {
+        self.apply(set_policy(text))
+    }
+
+    fn must_set_policy(&mut self, text: &str) {
+        self.must(set_policy(text));
+    }
+
     fn tailnet(&self) -> Tailnet {
         self.state.snapshot(self.now).tailnet
     }
@@ -112,4 +126,18 @@ impl House {
     fn has(&self, node: NodeId) -> bool {
         self.tailnet().node(node).is_some()
     }
+}
+
+/// Puts a policy in force in place of whatever is.
+fn set_policy(text: &str) -> Command {
+    Command::SetPolicy(Box::new(NewPolicy {
+        text: text.to_owned(),
+        policy: parse(text),
+        created_by: "cli".to_owned(),
+        replaces: None,
+    }))
+}
+
+fn parse(text: &str) -> Arc<Policy> {
+    Policy::parse(text, None).unwrap_or_else(|problems| panic!("{problems}")).into()
 }
