@@ -13,6 +13,7 @@ use crate::chunked::Chunked;
 use crate::delta::PolicyDelta;
 use crate::facts::{NodeFacts, NodeOwner, Role, UserFacts};
 use crate::filter::Candidates;
+use crate::members::Members;
 use crate::policy::{Policy, SelectorId};
 use crate::posture;
 use crate::program::{Atom, Atoms, Kind, Postured, Program, do_share};
@@ -90,7 +91,7 @@ pub struct CompiledPolicy {
     signatures: HashTrieMapSync<Arc<Signature>, u32>,
     classes: Chunked<Option<Arc<Class>>>,
     /// Nodes by class.
-    members: Chunked<Arc<RoaringBitmap>>,
+    members: Chunked<Arc<Members>>,
     /// Slots of the classes that a class sees, itself included if so; without those that see everybody.
     rows: Chunked<Arc<RoaringBitmap>>,
     /// Classes by what hits them.
@@ -305,7 +306,7 @@ impl CompiledPolicy {
     fn nodes_of_classes(&self, slots: impl Iterator<Item = u32>) -> RoaringBitmap {
         let mut nodes = RoaringBitmap::new();
         for members in slots.filter_map(|slot| self.members.get(slot)) {
-            nodes |= &**members;
+            members.add_to(&mut nodes);
         }
         nodes
     }
@@ -339,14 +340,19 @@ impl CompiledPolicy {
     /// Calls for each peer of a node, class by class.
     pub fn for_each_peer(&self, viewer: NodeId, mut see: impl FnMut(NodeId)) {
         let Some(slot) = self.placed(viewer).map(|node| node.slot) else { return };
-        let mut see_all = |nodes: &RoaringBitmap| {
-            nodes.iter().filter(|id| *id != viewer.0).for_each(|id| see(NodeId(id)));
+        let mut see_other = |id: u32| {
+            if id != viewer.0 {
+                see(NodeId(id));
+            }
         };
         if self.everybody.contains(slot) {
-            return see_all(&self.node_ids);
+            return self.node_ids.iter().for_each(see_other);
         }
-        for members in self.seen_classes(slot).filter_map(|slot| self.members.get(slot)) {
-            see_all(members);
+        let row = self.rows.get(slot).into_iter().map(|row| &**row);
+        for classes in row.chain([&*self.everybody]) {
+            classes.iter().filter_map(|slot| self.members.get(slot)).for_each(|members| {
+                members.for_each(&mut see_other);
+            });
         }
     }
 
