@@ -11,12 +11,17 @@ use thiserror::Error;
 
 use crate::{MapResponse, Node, NodeId, UserId, is_incremental};
 
+/// The name under which `null` stands for every packet filter.
+const ALL_FILTERS: &str = "*";
+
 /// What a client knows after the messages of its session so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionRules {
     started: bool,
     peers: BTreeSet<NodeId>,
     profiles: BTreeSet<UserId>,
+    /// Names of the packet filters.
+    filters: BTreeSet<String>,
 }
 
 /// The first rule that a message breaks.
@@ -32,8 +37,11 @@ pub enum RuleBroken {
     #[error("changes of peers beside the full list of peers")]
     DeltasWithPeers,
     /// The client rebuilds its netmap for changes that it could apply in place.
-    #[error("changes of peers beside configuration")]
+    #[error("changes of peers or packet filters beside configuration")]
     DeltasWithConfig,
+    /// Client and server do not hold the same filters.
+    #[error("a packet filter that the client does not have is deleted")]
+    UnknownFilter,
     /// The client rebuilds its netmap for this patch.
     #[error("patch of node {0} sets a field that clients do not patch in place")]
     SlowPatch(NodeId),
@@ -79,6 +87,7 @@ impl SessionRules {
         }
         check_mixture(message)?;
         self.check_ids(message)?;
+        self.check_filters(message)?;
         self.check_profiles(message)?;
         self.learn(message);
         Ok(())
@@ -97,6 +106,20 @@ impl SessionRules {
             Some(id) => Err(RuleBroken::NodeTwice(id)),
             None => Ok(()),
         }
+    }
+
+    fn check_filters(&self, message: &MapResponse) -> Result<(), RuleBroken> {
+        let filters = &message.packet_filters;
+        let is_delta = !filters.is_empty() && !clears_filters(message);
+        if is_delta && self.started && message.has_config() {
+            return Err(RuleBroken::DeltasWithConfig);
+        }
+        let mut deleted = filters.iter().filter(|(_, rules)| rules.is_none());
+        let is_unknown = |name: &String| name != ALL_FILTERS && !self.filters.contains(name);
+        if deleted.any(|(name, _)| is_unknown(name)) {
+            return Err(RuleBroken::UnknownFilter);
+        }
+        Ok(())
     }
 
     fn check_profiles(&self, message: &MapResponse) -> Result<(), RuleBroken> {
@@ -121,7 +144,22 @@ impl SessionRules {
         }
         self.peers.extend(message.peers_changed.iter().map(|node| node.id));
         self.profiles.extend(message.user_profiles.iter().map(|profile| profile.id));
+        if clears_filters(message) {
+            self.filters.clear();
+        }
+        for (name, rules) in &message.packet_filters {
+            if rules.is_some() {
+                self.filters.insert(name.clone());
+            } else {
+                self.filters.remove(name);
+            }
+        }
     }
+}
+
+/// Whether all packet filters go before those of the message come.
+fn clears_filters(message: &MapResponse) -> bool {
+    message.packet_filters.get(ALL_FILTERS).is_some_and(Option::is_none)
 }
 
 /// The owner, and the sharer if there is one.

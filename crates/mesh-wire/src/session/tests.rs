@@ -122,6 +122,30 @@ fn changes_do_not_mix_with_configuration() {
     check(&config, Ok(&[2, 3]));
 }
 
+fn filters(named: &[(&str, Option<()>)]) -> MapResponse {
+    let filter = |(name, rules): &(&str, Option<()>)| ((*name).to_owned(), rules.map(|()| vec![]));
+    MapResponse { packet_filters: named.iter().map(filter).collect(), ..MapResponse::default() }
+}
+
+#[test]
+fn filters_that_are_deleted_are_known() {
+    let mut rules = running();
+    let unknown = Err(RuleBroken::UnknownFilter);
+    assert_eq!(rules.apply(&filters(&[("a", None)])), unknown);
+    assert_eq!(rules.apply(&filters(&[("*", None), ("a", Some(())), ("b", Some(()))])), Ok(()));
+    assert_eq!(rules.apply(&filters(&[("a", None)])), Ok(()));
+    assert_eq!(rules.apply(&filters(&[("a", None)])), unknown);
+    assert_eq!(rules.apply(&filters(&[("*", None)])), Ok(()));
+    assert_eq!(rules.apply(&filters(&[("b", None)])), unknown);
+}
+
+#[test]
+fn filters_change_by_themselves_or_all_at_once() {
+    let with_config = |message| MapResponse { dns_config: Some(DnsConfig::default()), ..message };
+    check(&with_config(filters(&[("a", Some(()))])), Err(RuleBroken::DeltasWithConfig));
+    check(&with_config(filters(&[("*", None), ("a", Some(()))])), Ok(&[2, 3]));
+}
+
 #[test]
 fn patches_are_fast() {
     let slow = PeerChange { cap: CapabilityVersion(142), ..patch(2) };
