@@ -10,6 +10,7 @@ mod problem;
 pub mod v1;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -20,6 +21,7 @@ use axum::response::Response;
 use futures_util::future::BoxFuture;
 use mesh_model::Clock;
 use mesh_store::{Handle, Persist};
+use tokio::sync::watch;
 
 use crate::secrets::{Attempts, Verifier};
 
@@ -41,8 +43,19 @@ pub struct AppState {
     pub database: Arc<dyn Ping>,
     /// Who may ask.
     pub access: Access,
-    /// Longest body of a request, in bytes.
+    /// The file that holds the policy, if one does: then nobody changes the policy here.
+    pub policy_file: Option<PolicyFile>,
+    /// Longest body of a request, in bytes. Policies may be longer.
     pub body_bytes_max: usize,
+}
+
+/// The policy as a file.
+#[derive(Debug, Clone)]
+pub struct PolicyFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why the file as it is now is not in force; `None` if it is.
+    pub problem: watch::Receiver<Option<String>>,
 }
 
 /// A database that can be asked whether it answers.

@@ -11,6 +11,7 @@ pub mod derp_map;
 mod limits;
 mod listen;
 mod machine;
+mod policy;
 mod public;
 pub mod secrets;
 mod ts2021;
@@ -19,6 +20,7 @@ mod websocket;
 pub use app::{App, Parts};
 pub use limits::{BodyLimits, Slots};
 pub use listen::{Listening, Peer};
+pub use policy::{CheckedPolicy, PolicyError, check_policy, read_policy};
 
 /// All that the public listener serves beside the admin API.
 pub fn public_router(app: App) -> axum::Router {

@@ -34,23 +34,38 @@ impl Source {
     const UNKNOWN: Self = Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 }
 
+/// Who asks, as it is recorded of what they write: the public id of an API key, or `cli` on the unix socket.
+#[derive(Debug, Clone)]
+pub(super) struct Author(pub(super) String);
+
+impl Author {
+    fn on_the_socket() -> Self {
+        Self("cli".to_owned())
+    }
+}
+
 /// Lets a request pass, or answers it with 401, or with 429 after too many failed attempts.
 pub(super) async fn check(
     State(state): State<AppState>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    match state.access {
-        Access::Everybody => {}
+    let author = match state.access {
+        Access::Everybody => Author::on_the_socket(),
         Access::ApiKeys => {
             let source = request.extensions().get().copied().unwrap_or(Source::UNKNOWN);
-            authorize(&state, source, request.headers()).await?;
+            authorize(&state, source, request.headers()).await?
         }
-    }
+    };
+    request.extensions_mut().insert(author);
     Ok(next.run(request).await)
 }
 
-async fn authorize(state: &AppState, source: Source, headers: &HeaderMap) -> Result<(), Problem> {
+async fn authorize(
+    state: &AppState,
+    source: Source,
+    headers: &HeaderMap,
+) -> Result<Author, Problem> {
     let presented = bearer(headers).ok_or_else(|| {
         Problem::unauthorized("an API key is needed: `Authorization: Bearer tskey-api-...`")
     })?;
@@ -62,7 +77,7 @@ async fn authorize(state: &AppState, source: Source, headers: &HeaderMap) -> Res
     if key.last_seen_at.is_none_or(is_stale) {
         state.store.submit_soft(Command::TouchApiKey { key: id }).await;
     }
-    Ok(())
+    Ok(Author(key.public_id.clone()))
 }
 
 /// Keys that were verified before pass also when their source has used up its attempts, so that nobody

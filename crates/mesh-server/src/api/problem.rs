@@ -10,6 +10,7 @@ use mesh_state::Refusal;
 use mesh_store::SubmitError;
 use serde::Serialize;
 
+use crate::policy::PolicyError;
 use crate::secrets::MintError;
 
 /// How soon to come back when the server is short of something for a moment.
@@ -20,14 +21,14 @@ const RETRY_SOON: Duration = Duration::from_secs(1);
 pub struct Problem {
     status: StatusCode,
     detail: String,
-    /// The part of the request that is wrong, as `body.user`.
-    location: Option<String>,
+    /// The parts of the request that are wrong.
+    faults: Vec<Fault>,
     retry_after: Option<Duration>,
 }
 
 impl Problem {
     fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), location: None, retry_after: None }
+        Self { status, detail: detail.into(), faults: Vec::new(), retry_after: None }
     }
 
     /// 400: the request cannot be meant.
@@ -45,6 +46,14 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "no such endpoint")
     }
 
+    /// 404: no such version, or no longer.
+    pub(super) fn unknown_policy_version() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no such version of the policy is kept: `GET /api/v1/policy/versions` lists them",
+        )
+    }
+
     /// 405: the route has other methods.
     pub(super) fn unknown_method() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "the endpoint does not have this method")
@@ -57,8 +66,8 @@ impl Problem {
 
     /// 422: JSON of another shape than wanted, at this place of the request.
     pub(super) fn invalid(location: String, detail: impl Into<String>) -> Self {
-        let location = Some(location);
-        Self { location, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+        let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+        Self { faults: vec![Fault { message: problem.detail.clone(), location }], ..problem }
     }
 
     /// 429: wait this long.
@@ -132,6 +141,29 @@ impl From<SubmitError> for Problem {
     }
 }
 
+impl From<PolicyError> for Problem {
+    fn from(error: PolicyError) -> Self {
+        let problem = Self::bad_request(error.to_string());
+        match error {
+            PolicyError::Invalid(problems) => {
+                let faults = problems.problems.iter().map(|problem| Fault {
+                    message: problem.to_string(),
+                    location: format!("body.policy:{}:{}", problem.line, problem.column),
+                });
+                Self { faults: faults.collect(), ..problem }
+            }
+            PolicyError::Empty | PolicyError::TestsFailed(_) => {
+                let location = "body.policy".to_owned();
+                Self {
+                    faults: vec![Fault { message: problem.detail.clone(), location }],
+                    ..problem
+                }
+            }
+            PolicyError::Stopping => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
 impl From<MintError> for Problem {
     fn from(error: MintError) -> Self {
         match error {
@@ -167,11 +199,7 @@ impl IntoResponse for Problem {
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),
             detail: &self.detail,
-            errors: self
-                .location
-                .into_iter()
-                .map(|location| Fault { message: &self.detail, location })
-                .collect(),
+            errors: &self.faults,
             code: grpc_code(self.status),
             message: &self.detail,
         };
@@ -196,14 +224,16 @@ struct Body<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
-    errors: Vec<Fault<'a>>,
+    errors: &'a [Fault],
     code: u8,
     message: &'a str,
 }
 
-#[derive(Serialize)]
-struct Fault<'a> {
-    message: &'a str,
+/// A part of the request that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Fault {
+    message: String,
+    /// As `body.user`; in a policy with line and column, as `body.policy:12:7`.
     location: String,
 }
 

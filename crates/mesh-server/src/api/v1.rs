@@ -10,12 +10,14 @@ mod api_keys;
 mod auth;
 mod health;
 mod nodes;
+mod policy;
 mod preauth_keys;
 mod users;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 use mesh_model::{Node as ModelNode, Tailnet, User as ModelUser};
 use mesh_state::Refusal;
@@ -26,6 +28,7 @@ use super::AppState;
 pub use api_keys::{ApiKey, ApiKeyList, MintedApiKey};
 pub use health::Health;
 pub use nodes::{Node, NodeAnswer, NodeList};
+pub use policy::{PolicyAnswer, PolicyVersionHead, PolicyVersionList, TestAnswer};
 pub use preauth_keys::{PreAuthKey, PreAuthKeyAnswer, PreAuthKeyList};
 pub use users::{User, UserAnswer, UserList};
 
@@ -57,6 +60,18 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/auth/register", post(auth::register))
         .route("/auth/approve", post(auth::approve))
         .route("/auth/reject", post(auth::reject))
+        .merge(policy_routes())
+}
+
+/// Of policies, which may be longer than other bodies.
+fn policy_routes() -> Router<AppState> {
+    Router::new()
+        .route("/policy", get(policy::show).put(policy::set))
+        .route("/policy/check", post(policy::check))
+        .route("/policy/test", post(policy::test))
+        .route("/policy/versions", get(policy::versions))
+        .route("/policy/versions/{id}", get(policy::version))
+        .layer(DefaultBodyLimit::max(policy::POLICY_BODY_BYTES_MAX))
 }
 
 /// The user of this id or name. Names start with a letter, so no text is both.

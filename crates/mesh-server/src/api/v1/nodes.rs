@@ -3,8 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 use ipnet::IpNet;
-use mesh_model::{NodeId, ParseTagError, RegisterMethod, Tag, Tailnet, Timestamp};
-use mesh_state::{Command, Outcome};
+use mesh_model::{NodeId, ParseTagError, RegisterMethod, Tag, Timestamp};
+use mesh_policy::{CompiledPolicy, active_routes};
+use mesh_state::{Command, Outcome, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use super::{Done, PreAuthKey, User, find_node, find_user};
@@ -47,7 +48,8 @@ pub struct Node {
     pub approved_routes: Vec<String>,
     /// Routes that it offers to carry.
     pub available_routes: Vec<String>,
-    /// Routes that it carries: approved and available.
+    /// Routes that it carries: those of its approved and available ones that it is the primary router of, and exit
+    /// routes, of which everyone chooses a router.
     pub subnet_routes: Vec<String>,
     /// Its tags; none for a person's node.
     pub tags: Vec<String>,
@@ -66,9 +68,8 @@ pub struct Node {
 }
 
 impl Node {
-    pub(super) fn new(node: &mesh_model::Node, tailnet: &Tailnet) -> Self {
-        let hostinfo = &node.hostinfo;
-        let is_available = |route: &&IpNet| hostinfo.routable_ips.contains(route);
+    pub(super) fn new(node: &mesh_model::Node, snapshot: &Snapshot) -> Self {
+        let (hostinfo, tailnet) = (&node.hostinfo, &snapshot.tailnet);
         let preauth_key = node.preauth_key.and_then(|key| tailnet.preauth_key(key));
         Self {
             id: node.id.to_string(),
@@ -87,7 +88,7 @@ impl Node {
             online: node.session.is_some(),
             approved_routes: texts(&node.approved_routes),
             available_routes: texts(&hostinfo.routable_ips),
-            subnet_routes: texts(node.approved_routes.iter().filter(is_available)),
+            subnet_routes: texts(serving(node, &snapshot.policy)),
             tags: texts(node.owner.tags()),
             ephemeral: node.ephemeral,
             os: hostinfo.os.clone(),
@@ -97,6 +98,12 @@ impl Node {
             endpoints: texts(&node.endpoints),
         }
     }
+}
+
+fn serving(node: &mesh_model::Node, policy: &CompiledPolicy) -> Vec<IpNet> {
+    let active = active_routes(&node.hostinfo.routable_ips, &node.approved_routes);
+    let exit = active.into_iter().filter(|route| route.prefix_len() == 0);
+    exit.chain(policy.primary_routes(node.id)).collect()
 }
 
 fn texts<T: ToString>(values: impl IntoIterator<Item = T>) -> Vec<String> {
@@ -136,8 +143,9 @@ pub(super) async fn list(
     State(state): State<AppState>,
     Query(filter): Query<Filter>,
 ) -> Result<Json<NodeList>, Problem> {
-    let tailnet = &state.store.snapshot().tailnet;
-    let shape = |node: &std::sync::Arc<mesh_model::Node>| Node::new(node, tailnet);
+    let snapshot = &state.store.snapshot();
+    let tailnet = &snapshot.tailnet;
+    let shape = |node: &std::sync::Arc<mesh_model::Node>| Node::new(node, snapshot);
     let nodes = match filter.user {
         None => tailnet.nodes().map(shape).collect(),
         Some(user) => tailnet.nodes_of_user(find_user(tailnet, &user)?.id).map(shape).collect(),
@@ -150,8 +158,8 @@ pub(super) async fn show(
     State(state): State<AppState>,
     Path(node): Path<String>,
 ) -> Result<Json<NodeAnswer>, Problem> {
-    let tailnet = &state.store.snapshot().tailnet;
-    let node = Node::new(find_node(tailnet, &node)?, tailnet);
+    let snapshot = &state.store.snapshot();
+    let node = Node::new(find_node(&snapshot.tailnet, &node)?, snapshot);
     Ok(Json(NodeAnswer { node }))
 }
 
@@ -257,6 +265,6 @@ pub(super) async fn submit(
     let Outcome::Node(node) = state.store.submit(command).await? else {
         return Err(Problem::unexpected_outcome());
     };
-    let node = Node::new(&node, &state.store.snapshot().tailnet);
+    let node = Node::new(&node, &state.store.snapshot());
     Ok(Json(NodeAnswer { node }))
 }

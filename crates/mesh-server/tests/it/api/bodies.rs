@@ -7,7 +7,7 @@ use super::{BODY_BYTES_MAX, Server};
 #[tokio::test]
 async fn unknown_routes_and_methods_are_problems() {
     let server = Server::start();
-    for path in ["", "/", "/nope", "/node/1/nope", "/policy"] {
+    for path in ["", "/", "/nope", "/node/1/nope", "/policies"] {
         server.refused(Method::GET, path, "", 404).await;
     }
     server.refused(Method::PUT, "/user", "{}", 405).await;

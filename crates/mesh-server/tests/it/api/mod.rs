@@ -12,16 +12,17 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header, request};
 use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
 use mesh_keys::{MachinePublic, NetworkLockPublic, NodePublic};
 use mesh_model::{AuthId, Clock, Hostinfo, Node, PreauthKeyId, TailnetId};
-use mesh_server::api::{Access, AppState, Source, router};
+use mesh_server::api::{Access, AppState, PolicyFile, Source, router};
 use mesh_server::secrets::{Attempts, HashCost, Verifier};
 use mesh_state::{Batch, Command, Loaded, Outcome, Registration, Settings, State};
 use mesh_store::{Handle, Persist, PersistError, Writer};
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
 
@@ -42,6 +43,7 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) content_type: String,
     pub(super) retry_after: Option<u64>,
+    pub(super) etag: Option<String>,
     pub(super) json: Value,
 }
 
@@ -66,10 +68,19 @@ impl Server {
             attempts: Arc::new(Attempts::new()),
             clock: clock.clone(),
             database: database.clone(),
+            policy_file: None,
             access: Access::Everybody,
             body_bytes_max: BODY_BYTES_MAX,
         };
         Self { state, clock, database, _stop: stop.drop_guard() }
+    }
+
+    /// The same server with its policy in a file, and what is to be told of it.
+    pub(super) fn with_policy_file(mut self, problem: Option<&str>) -> Self {
+        let (sender, problem) = watch::channel(problem.map(str::to_owned));
+        drop(sender);
+        self.state.policy_file = Some(PolicyFile { path: "/etc/acl.hujson".into(), problem });
+        self
     }
 
     pub(super) fn store(&self) -> &Handle {
@@ -94,19 +105,42 @@ impl Server {
 
     /// Asks on the unix socket.
     pub(super) async fn ask(&self, method: Method, path: &str, body: &str) -> Answer {
-        let request = Request::builder().method(method).uri(format!("/api/v1{path}"));
+        self.ask_with(HeaderMap::new(), method, path, body).await
+    }
+
+    /// Asks on the unix socket, with headers.
+    pub(super) async fn ask_with(
+        &self,
+        headers: HeaderMap,
+        method: Method,
+        path: &str,
+        body: &str,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
+        request.headers_mut().unwrap().extend(headers);
         let request = request.body(Body::from(body.to_owned())).unwrap();
         answer(self.router(Access::Everybody).oneshot(request).await.unwrap()).await
     }
 
     /// Asks on the public listener for the list of users.
     pub(super) async fn ask_publicly(&self, source: &str, authorization: Option<&str>) -> Answer {
-        let mut request = Request::get("/api/v1/user");
+        let request = Request::get("/api/v1/user");
+        self.ask_publicly_for(request, "", source, authorization).await
+    }
+
+    /// Asks on the public listener.
+    pub(super) async fn ask_publicly_for(
+        &self,
+        mut request: request::Builder,
+        body: &str,
+        source: &str,
+        authorization: Option<&str>,
+    ) -> Answer {
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
         let source: IpAddr = source.parse().unwrap();
-        let request = request.extension(Source(source)).body(Body::empty()).unwrap();
+        let request = request.extension(Source(source)).body(Body::from(body.to_owned())).unwrap();
         answer(self.router(Access::ApiKeys).oneshot(request).await.unwrap()).await
     }
 
@@ -207,6 +241,7 @@ async fn answer(response: Response) -> Answer {
     Answer {
         status: parts.status,
         content_type: text(header::CONTENT_TYPE).unwrap(),
+        etag: text(header::ETAG),
         retry_after: text(header::RETRY_AFTER).map(|seconds| seconds.parse().unwrap()),
         json: serde_json::from_slice(&body).unwrap(),
     }

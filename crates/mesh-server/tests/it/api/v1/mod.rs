@@ -1,5 +1,6 @@
 mod api_keys;
 mod auth;
 mod nodes;
+mod policy;
 mod preauth_keys;
 mod users;

@@ -141,7 +141,11 @@ async fn routes_are_replaced_and_serve_once_they_are_offered() {
     let body = r#"{"routes":["192.168.0.7/16","10.0.0.0/8"]}"#;
     let approved = server.post("/node/1/approve_routes", body).await;
     assert_eq!(approved["node"]["approvedRoutes"], json!(["10.0.0.0/8", "192.168.0.0/16"]));
-    assert_eq!(approved["node"]["subnetRoutes"], json!(["10.0.0.0/8"]));
+    assert_eq!(approved["node"]["subnetRoutes"], json!([]), "who is offline carries nothing");
+    connect(&server).await;
+    let serving = &server.get("/node/1").await["node"];
+    assert_eq!(serving["availableRoutes"], json!(["10.0.0.0/8"]));
+    assert_eq!(serving["subnetRoutes"], json!(["10.0.0.0/8"]));
     let exit = server.post("/node/1/approve_routes", r#"{"routes":["0.0.0.0/0"]}"#).await;
     assert_eq!(exit["node"]["approvedRoutes"], json!(["0.0.0.0/0", "::/0"]));
     let none = server.post("/node/1/approve_routes", r#"{"routes":[]}"#).await;
@@ -149,9 +153,8 @@ async fn routes_are_replaced_and_serve_once_they_are_offered() {
     server.refused(Method::POST, "/node/1/approve_routes", r#"{"routes":["10"]}"#, 400).await;
 }
 
-#[tokio::test]
-async fn a_node_with_a_stream_is_online() {
-    let server = server_with_node().await;
+/// Has the client of the one node open its stream.
+async fn connect(server: &Server) {
     let node = server.store().snapshot().tailnet.nodes().next().unwrap().clone();
     let connect = Command::Connect {
         node: node.id,
@@ -159,6 +162,12 @@ async fn a_node_with_a_stream_is_online() {
         disco_key: mesh_keys::DiscoPublic::from_bytes([7; 32]),
     };
     server.store().submit(connect).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_with_a_stream_is_online() {
+    let server = server_with_node().await;
+    connect(&server).await;
     assert_eq!(server.get("/node/1").await["node"]["online"], true);
 }
 

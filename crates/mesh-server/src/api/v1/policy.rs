@@ -1,0 +1,206 @@
+//! `/policy`: who may reach whom.
+//!
+//! Beyond headscale: versions with who wrote them, `ETag` and `If-Match` against lost updates, and what a policy would do.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::{Extension, Json};
+use mesh_model::{PolicyVersion, Timestamp};
+use mesh_policy::{CompiledPolicy, POLICY_BYTES_MAX, TestReport};
+use mesh_state::{Command, NewPolicy, Outcome, Snapshot, policy_digest};
+use serde::{Deserialize, Serialize};
+
+use super::Done;
+use crate::api::access::Author;
+use crate::api::extract::{Body, Path, or_default};
+use crate::api::{AppState, Problem};
+use crate::policy::{PolicyError, check_policy, read_policy};
+
+/// Longest body of a request with a policy in it, in bytes: in JSON a text is longer, seldom by half.
+pub(super) const POLICY_BODY_BYTES_MAX: usize = 2 * POLICY_BYTES_MAX;
+
+/// The policy in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyAnswer {
+    /// Its text as it was written; empty while there is none.
+    pub policy: String,
+    /// When it was put in force; `null` while there is none.
+    pub updated_at: Option<Timestamp>,
+    /// Who wrote it: the public id of an API key, `cli` or `file`; empty while there is none.
+    pub updated_by: String,
+    /// Id of the version, decimal; `0` while there is none.
+    pub version: String,
+    /// BLAKE3 of the text in hex; in quotes, the answer's `ETag`.
+    pub digest: String,
+    /// `database` or `file`: where it is to be changed.
+    pub mode: String,
+    /// Why the file as it is now is not in force; `null` if it is, or if there is none.
+    pub problem: Option<String>,
+}
+
+impl PolicyAnswer {
+    fn new(version: Option<&PolicyVersion>, state: &AppState) -> Self {
+        let file = state.policy_file.as_ref();
+        Self {
+            policy: version.map_or_else(String::new, |version| version.text.clone()),
+            updated_at: version.map(|version| version.created_at),
+            updated_by: version.map_or_else(String::new, |version| version.created_by.clone()),
+            version: version.map_or(0, |version| version.id.0).to_string(),
+            digest: version.map_or_else(|| policy_digest(""), |version| version.digest.clone()),
+            mode: if file.is_some() { "file" } else { "database" }.to_owned(),
+            problem: file.and_then(|file| file.problem.borrow().clone()),
+        }
+    }
+
+    fn with_tag(self) -> Tagged {
+        let tag = HeaderValue::try_from(format!("\"{}\"", self.digest));
+        ([(header::ETAG, tag.expect("invariant: hex digits in quotes"))], Json(self))
+    }
+}
+
+/// An answer that names what it shows.
+type Tagged = ([(HeaderName, HeaderValue); 1], Json<PolicyAnswer>);
+
+/// `GET /policy`.
+pub(super) async fn show(State(state): State<AppState>) -> Tagged {
+    let snapshot = state.store.snapshot();
+    PolicyAnswer::new(snapshot.tailnet.policy_version().map(|version| &**version), &state)
+        .with_tag()
+}
+
+/// A policy in a request.
+#[derive(Debug, Deserialize)]
+pub(super) struct Text {
+    #[serde(default, deserialize_with = "or_default")]
+    policy: String,
+}
+
+/// `PUT /policy`: if `If-Match` is given, only in place of the text it names.
+pub(super) async fn set(
+    State(state): State<AppState>,
+    Extension(Author(created_by)): Extension<Author>,
+    headers: HeaderMap,
+    Body(Text { policy: text }): Body<Text>,
+) -> Result<Tagged, Problem> {
+    if let Some(file) = &state.policy_file {
+        let path = file.path.display();
+        return Err(Problem::bad_request(format!("the policy is the file {path}: edit that")));
+    }
+    let replaces = replaced(&headers)?;
+    let checked = check_policy(text.clone(), state.store.snapshot()).await?;
+    let new = NewPolicy { text, policy: checked.policy, created_by, replaces };
+    let outcome = state.store.submit(Command::SetPolicy(Box::new(new))).await?;
+    let Outcome::Policy(version) = outcome else { return Err(Problem::unexpected_outcome()) };
+    tracing::info!(
+        policy.version = version.id.0,
+        policy.by = version.created_by,
+        "the policy was set"
+    );
+    Ok(PolicyAnswer::new(Some(&version), &state).with_tag())
+}
+
+/// The digest in an `If-Match` header; `None` if any text may be replaced.
+fn replaced(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    match value.to_str().map(str::trim) {
+        Ok("*") => Ok(None),
+        Ok(tag) if !tag.contains(',') => Ok(Some(tag.trim_matches('"').to_owned())),
+        Ok(_) | Err(_) => Err(Problem::bad_request("If-Match: give the ETag of one answer")),
+    }
+}
+
+/// `POST /policy/check`: whether `PUT` would take it.
+pub(super) async fn check(
+    State(state): State<AppState>,
+    Body(Text { policy }): Body<Text>,
+) -> Result<Json<Done>, Problem> {
+    check_policy(policy, state.store.snapshot()).await?;
+    Ok(Json(Done {}))
+}
+
+/// A version of the policy, without its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyVersionHead {
+    /// Decimal.
+    pub id: String,
+    /// BLAKE3 of the text in hex.
+    pub digest: String,
+    /// Length of the text.
+    pub bytes: usize,
+    /// When it was put in force.
+    pub created_at: Timestamp,
+    /// Who wrote it: the public id of an API key, `cli` or `file`.
+    pub created_by: String,
+}
+
+/// The versions that are kept, by id: the last one is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyVersionList {
+    /// All of them.
+    pub versions: Vec<PolicyVersionHead>,
+}
+
+/// `GET /policy/versions`.
+pub(super) async fn versions(State(state): State<AppState>) -> Json<PolicyVersionList> {
+    let head = |version: &Arc<PolicyVersion>| PolicyVersionHead {
+        id: version.id.to_string(),
+        digest: version.digest.clone(),
+        bytes: version.text.len(),
+        created_at: version.created_at,
+        created_by: version.created_by.clone(),
+    };
+    let snapshot = state.store.snapshot();
+    Json(PolicyVersionList { versions: snapshot.tailnet.policy_versions().map(head).collect() })
+}
+
+/// `GET /policy/versions/{id}`.
+pub(super) async fn version(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Tagged, Problem> {
+    let snapshot = state.store.snapshot();
+    let mut versions = snapshot.tailnet.policy_versions();
+    let version = versions.find(|version| version.id.to_string() == id);
+    let version = version.ok_or_else(Problem::unknown_policy_version)?;
+    Ok(PolicyAnswer::new(Some(version), &state).with_tag())
+}
+
+/// What came of a policy's own tests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TestAnswer {
+    /// Whether all passed.
+    pub passed: bool,
+    /// All of them.
+    #[serde(flatten)]
+    pub report: TestReport,
+}
+
+/// `POST /policy/test`: runs the tests of a policy, or without one those of the policy in force.
+pub(super) async fn test(
+    State(state): State<AppState>,
+    Body(Text { policy }): Body<Text>,
+) -> Result<Json<TestAnswer>, Problem> {
+    let report = ask(&state, policy, |_, compiled| Ok(compiled.run_tests())).await?;
+    Ok(Json(TestAnswer { passed: report.passed(), report }))
+}
+
+/// Asks something of a policy as it would be compiled for the tailnet, or without a text of the policy in force. Off
+/// the reactor, for it may take a while.
+async fn ask<T: Send + 'static>(
+    state: &AppState,
+    text: String,
+    question: impl FnOnce(&Snapshot, &CompiledPolicy) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let snapshot = state.store.snapshot();
+    let answer = move || {
+        if text.is_empty() {
+            return question(&snapshot, &snapshot.policy);
+        }
+        question(&snapshot, &snapshot.policy.recompiled(read_policy(&text)?))
+    };
+    tokio::task::spawn_blocking(answer).await.unwrap_or_else(|_| Err(PolicyError::Stopping.into()))
+}
