@@ -1,6 +1,7 @@
 //! `meshcontrol serve`: where the parts are wired together, started and stopped.
 
 mod files;
+mod policy;
 mod relay;
 mod settings;
 mod welcome;
@@ -30,6 +31,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use policy::{FirstPolicy, Follower};
+
 /// The one tailnet there is.
 const TAILNET: TailnetId = TailnetId(1);
 
@@ -50,9 +53,11 @@ impl Clock for SystemClock {
 /// Runs the server until it is told to stop. A second signal ends the process at once.
 pub(crate) async fn run(config: Config, data_dir: &Path) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    // Also without a policy file: by default it would end the process.
+    let hangups = signal(SignalKind::hangup())?;
     files::raise_file_limit();
     files::make_data_dir(data_dir)?;
-    let server = Server::start(config, data_dir).await?;
+    let server = Server::start(config, data_dir, hangups).await?;
     signals.next().await;
     tracing::info!("stopping; another signal stops at once");
     tokio::select! {
@@ -107,14 +112,21 @@ struct Storage {
 }
 
 impl Storage {
-    async fn open(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
+    /// Opens it, with the policy in force; if that is a file, it wants to be followed.
+    async fn open(
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+    ) -> anyhow::Result<(Self, Option<Follower>)> {
         let database = Arc::new(Database::open(&settings::database(config)).await?);
         let loaded = database.load(TAILNET).await.context("cannot read the tailnet")?;
-        let state = State::new(TAILNET, loaded, Arc::default(), settings::state(config), clock.now());
+        let first = FirstPolicy::read(config, &loaded.tailnet).await?;
+        let settings = settings::state(config);
+        let state = State::new(TAILNET, loaded, first.policy.clone(), settings, clock.now());
         let (writer, store) = Writer::new(state, database.clone(), clock.clone());
         let hard = CancellationToken::new();
         let writer = tokio::spawn(writer.run(hard.clone()));
-        Ok(Self { database, store, writer, hard })
+        let follower = first.settle(&store).await?;
+        Ok((Self { database, store, writer, hard }, follower))
     }
 
     /// Has what still waits written, and closes the database.
@@ -128,13 +140,13 @@ impl Storage {
 }
 
 impl Server {
-    async fn start(config: Config, data_dir: &Path) -> anyhow::Result<Self> {
+    async fn start(config: Config, data_dir: &Path, hangups: Signal) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let noise_key: MachinePrivate = files::private_key(&config.noise.private_key_path)?;
         let tls = settings::tls(&config)?.map(TlsAcceptor::from);
         let server_url = settings::server_url(&config);
         let soft = CancellationToken::new();
-        let storage = Storage::open(&config, &clock).await?;
+        let (storage, follower) = Storage::open(&config, &clock).await?;
         let store = storage.store.clone();
         let relay =
             relay::start(&config, &server_url, store.clone(), clock.clone(), data_dir, &soft)
@@ -170,7 +182,11 @@ impl Server {
             channels: channels.clone(),
         });
         let connections = TaskTracker::new();
-        listen(&config, &app, tls, &connections).await?;
+        let policy_file = follower.as_ref().map(Follower::shown);
+        listen(&config, &app, tls, policy_file, &connections).await?;
+        if let Some(follower) = follower {
+            connections.spawn(follower.run(hangups, soft.clone()));
+        }
         if app.store.snapshot().tailnet.node_count() == 0 {
             welcome::print(&app.server_url, data_dir)?;
         }
@@ -202,6 +218,7 @@ async fn listen(
     config: &Config,
     app: &App,
     tls: Option<TlsAcceptor>,
+    policy_file: Option<api::PolicyFile>,
     connections: &TaskTracker,
 ) -> anyhow::Result<()> {
     let admin = |access| {
@@ -211,6 +228,7 @@ async fn listen(
             attempts: app.attempts.clone(),
             clock: app.clock.clone(),
             database: app.database.clone(),
+            policy_file: policy_file.clone(),
             body_bytes_max: app.bodies.api,
             access,
         })
