@@ -1,5 +1,7 @@
 //! `meshcontrol policy`: who may reach whom.
 
+#[cfg(test)]
+mod conformance;
 mod eval;
 mod source;
 mod topology;
