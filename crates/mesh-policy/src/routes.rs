@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_model::NodeId;
+use roaring::RoaringBitmap;
 use rpds::RedBlackTreeMapSync;
 
 use crate::compiled::{Class, CompiledPolicy};
@@ -165,6 +166,11 @@ impl CompiledPolicy {
             }
             Kind::SelfNodes => false,
         })
+    }
+
+    /// The nodes that carry routes.
+    pub fn routers(&self) -> RoaringBitmap {
+        self.routes.values().flat_map(|route| &route.advertisers).map(|router| router.0).collect()
     }
 
     /// The subnet routes of which a node is the primary, sorted.
