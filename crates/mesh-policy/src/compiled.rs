@@ -13,7 +13,7 @@ use crate::chunked::Chunked;
 use crate::delta::PolicyDelta;
 use crate::facts::{NodeFacts, NodeOwner, Role, UserFacts};
 use crate::filter::Candidates;
-use crate::members::Members;
+use crate::members::{Members, bitmap_bytes};
 use crate::policy::{Policy, SelectorId};
 use crate::posture;
 use crate::program::{Atom, Atoms, Kind, Postured, Program, do_share};
@@ -116,6 +116,15 @@ pub struct CompiledPolicy {
     pub(crate) covering_routes: Arc<Vec<IpNet>>,
     pub(crate) firsts: Arc<OnceLock<Firsts>>,
     pub(crate) ssh: SshCache,
+}
+
+/// What [`CompiledPolicy::relation_size`] tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelationSize {
+    /// Classes of nodes.
+    pub classes: usize,
+    /// Bytes on the heap, about.
+    pub bytes: usize,
 }
 
 /// Bounds of the addresses of each family.
@@ -309,6 +318,27 @@ impl CompiledPolicy {
             members.add_to(&mut nodes);
         }
         nodes
+    }
+
+    /// How large the relation of who sees whom is: nodes by class, classes by class, and the class of each node.
+    pub fn relation_size(&self) -> RelationSize {
+        let slots = 0..self.slot_count;
+        let per_slot = |slot: u32| {
+            let members = self.members.get(slot).map_or(0, |members| members.bytes());
+            let row = self.rows.get(slot).map_or(0, |row| bitmap_bytes(row));
+            members
+                + row
+                + size_of::<Members>()
+                + size_of::<RoaringBitmap>()
+                + 4 * size_of::<usize>()
+        };
+        let hit = self.hit.iter().map(|(_, slots)| bitmap_bytes(slots));
+        let slot_of_node =
+            (self.node_ids.max().unwrap_or_default() as usize + 1) * size_of::<u32>();
+        RelationSize {
+            classes: slots.clone().filter(|slot| self.class_at(*slot).is_some()).count(),
+            bytes: slots.map(per_slot).chain(hit).sum::<usize>() + slot_of_node,
+        }
     }
 
     /// Whether two nodes are peers.

@@ -11,6 +11,7 @@ mod attributes;
 mod chunked;
 mod compiled;
 mod delta;
+mod diff;
 mod explain;
 mod facts;
 mod filter;
@@ -34,8 +35,9 @@ mod ssh;
 mod view;
 
 pub use approvals::TagRefusal;
-pub use compiled::{ClassId, CompiledPolicy};
+pub use compiled::{ClassId, CompiledPolicy, RelationSize};
 pub use delta::PolicyDelta;
+pub use diff::{Change, Effect, PolicyDiff};
 pub use explain::{AllowingRule, Explanation, NearMiss, Party, Question, Verdict};
 pub use facts::{Device, NodeFacts, NodeOwner, Role, UserFacts, active_routes};
 pub use format::format;

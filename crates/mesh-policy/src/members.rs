@@ -66,12 +66,29 @@ impl Members {
         }
     }
 
+    /// Bytes on the heap, about.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Few(ids) => ids.capacity() * size_of::<u32>(),
+            Self::Many(ids) => bitmap_bytes(ids),
+        }
+    }
+
     pub(crate) fn add_to(&self, nodes: &mut RoaringBitmap) {
         match self {
             Self::Few(ids) => nodes.extend(ids),
             Self::Many(ids) => *nodes |= ids,
         }
     }
+}
+
+/// Bytes of a bitmap on the heap, about.
+pub(crate) fn bitmap_bytes(bitmap: &RoaringBitmap) -> usize {
+    let statistics = bitmap.statistics();
+    let containers = statistics.n_bytes_array_containers
+        + statistics.n_bytes_bitset_containers
+        + statistics.n_bytes_run_containers;
+    usize::try_from(containers).unwrap_or(usize::MAX) + statistics.n_containers as usize * 40
 }
 
 #[cfg(test)]
