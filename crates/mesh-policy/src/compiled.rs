@@ -16,7 +16,7 @@ use crate::filter::Candidates;
 use crate::members::{Members, bitmap_bytes};
 use crate::policy::{Policy, SelectorId};
 use crate::posture;
-use crate::program::{Atom, Atoms, Kind, Postured, Program, do_share};
+use crate::program::{Atom, Atoms, Identities, Kind, Postured, Program, do_share, has_same_rules};
 use crate::routes::Route;
 use crate::sources::{SourceKeyId, SourceText};
 use crate::ssh::SshCache;
@@ -80,7 +80,9 @@ pub(crate) type Firsts = HashMap<(SourceText, Option<u8>), u32>;
 /// visibility is symmetric.
 #[derive(Debug, Clone)]
 pub struct CompiledPolicy {
+    policy: Arc<Policy>,
     pub(crate) program: Arc<Program>,
+    identities: Arc<Identities>,
     users: RedBlackTreeMapSync<UserId, Arc<PlacedUser>>,
     /// Users by the ids that identity providers know them by.
     provider_ids: HashTrieMapSync<Arc<str>, UserId>,
@@ -158,7 +160,7 @@ impl CompiledPolicy {
         users: impl IntoIterator<Item = UserFacts>,
         nodes: impl IntoIterator<Item = NodeFacts>,
     ) -> Self {
-        let mut compiled = Self::empty(Program::new(policy), 0);
+        let mut compiled = Self::empty(policy, 0);
         let mut delta = PolicyDelta::default();
         for user in users {
             compiled.put_user(user, &mut delta);
@@ -173,8 +175,21 @@ impl CompiledPolicy {
     /// Another policy for the same users and nodes. Primaries stay where they are.
     #[must_use]
     pub fn recompiled(&self, policy: Arc<Policy>) -> Self {
-        let mut compiled = Self::empty(Program::new(policy), self.next_class);
+        self.edited(policy).0
+    }
+
+    /// Another policy for the same users and nodes, and what may be different under it. If only members of groups are
+    /// others, the work is that of moving their nodes.
+    pub fn edited(&self, policy: Arc<Policy>) -> (Self, PolicyDelta) {
         let mut delta = PolicyDelta::default();
+        if has_same_rules(&self.policy, &policy) {
+            let mut edited = self.clone();
+            edited.identities = Arc::new(Identities::new(&policy));
+            edited.policy = policy;
+            edited.settle_users(self.users.keys().copied().collect(), &mut delta);
+            return (edited, delta);
+        }
+        let mut compiled = Self::empty(policy, self.next_class);
         for user in self.users.values() {
             compiled.put_user(user.facts.clone(), &mut delta);
         }
@@ -184,7 +199,8 @@ impl CompiledPolicy {
         }
         compiled.keep_primaries(&self.routes);
         compiled.end_bulk();
-        compiled
+        let delta = self.difference(&compiled);
+        (compiled, delta)
     }
 
     fn end_bulk(&mut self) {
@@ -197,9 +213,12 @@ impl CompiledPolicy {
         }
     }
 
-    fn empty(program: Program, next_class: u32) -> Self {
+    fn empty(policy: Arc<Policy>, next_class: u32) -> Self {
+        let program = Program::new(&policy);
         Self {
-            ssh: SshCache::of_len(program.policy.ssh.len()),
+            identities: Arc::new(Identities::new(&policy)),
+            ssh: SshCache::of_len(policy.ssh.len()),
+            policy,
             hit: Chunked::of_len(program.atom_count()),
             stamps: Chunked::of_len(program.atom_count()),
             program: Arc::new(program),
@@ -228,7 +247,7 @@ impl CompiledPolicy {
 
     /// The policy.
     pub fn policy(&self) -> &Arc<Policy> {
-        &self.program.policy
+        &self.policy
     }
 
     /// A user.
@@ -462,8 +481,7 @@ impl CompiledPolicy {
         }
         let provider_ids = [Some(&facts), old.as_ref().map(|old| &old.facts)];
         let settles_others = provider_ids.into_iter().flatten().any(|facts| {
-            !facts.provider_id.is_empty()
-                && self.program.identities.logins.contains_key(&facts.provider_id)
+            !facts.provider_id.is_empty() && self.identities.logins.contains_key(&facts.provider_id)
         });
         if let Some(old) = &old {
             self.provider_ids.remove_mut(&old.facts.provider_id);
@@ -471,9 +489,11 @@ impl CompiledPolicy {
         if !facts.provider_id.is_empty() {
             self.provider_ids.insert_mut(facts.provider_id.clone(), id);
         }
-        self.users.insert_mut(id, Arc::new(PlacedUser { facts, atoms: Vec::new() }));
+        let atoms = old.map(|old| old.atoms.clone()).unwrap_or_default();
+        self.users.insert_mut(id, Arc::new(PlacedUser { facts, atoms }));
+        self.ssh.clear();
         delta.users = true;
-        self.settle_users(id, settles_others, delta);
+        self.settle_users(self.concerned_users(id, settles_others), delta);
     }
 
     /// Forgets a user. Its nodes, if it has any left, are nobody's in particular.
@@ -481,35 +501,38 @@ impl CompiledPolicy {
         let Some(old) = self.users.get(&id).cloned() else { return };
         self.users.remove_mut(&id);
         self.provider_ids.remove_mut(&old.facts.provider_id);
+        self.ssh.clear();
         delta.users = true;
-        let settles_others = self.program.identities.logins.contains_key(&old.facts.provider_id);
-        self.settle_users(id, settles_others, delta);
+        let settles_others = self.identities.logins.contains_key(&old.facts.provider_id);
+        self.settle_users(self.concerned_users(id, settles_others), delta);
     }
 
-    /// Works out what selects a user, or all if a provider's id came or went, for it takes its selectors from
-    /// users of the same name.
-    fn settle_users(&mut self, id: UserId, all: bool, delta: &mut PolicyDelta) {
-        let users: Vec<UserId> =
-            if all { self.users.keys().copied().chain([id]).collect() } else { vec![id] };
+    /// Works out what selects some users.
+    fn settle_users(&mut self, users: Vec<UserId>, delta: &mut PolicyDelta) {
         for id in users {
             if let Some(user) = self.users.get(&id) {
                 let atoms = self.user_atoms(&user.facts);
-                if user.atoms != atoms {
-                    let facts = user.facts.clone();
-                    self.users.insert_mut(id, Arc::new(PlacedUser { facts, atoms }));
+                if user.atoms == atoms {
+                    continue;
                 }
+                let facts = user.facts.clone();
+                self.users.insert_mut(id, Arc::new(PlacedUser { facts, atoms }));
             }
-            for node in
-                self.owned.get(&id).map(|nodes| RoaringBitmap::clone(nodes)).unwrap_or_default()
-            {
+            let owned = self.owned.get(&id).map(|nodes| RoaringBitmap::clone(nodes));
+            for node in owned.unwrap_or_default() {
                 self.replace(NodeId(node), delta);
             }
         }
     }
 
+    /// A user, or all if a provider's id came or went, for it takes its selectors from users of the same name.
+    fn concerned_users(&self, id: UserId, are_all: bool) -> Vec<UserId> {
+        if are_all { self.users.keys().copied().chain([id]).collect() } else { vec![id] }
+    }
+
     /// What selects the untagged nodes of a user, but for `autogroup:member`; sorted.
     pub(crate) fn user_atoms(&self, user: &UserFacts) -> Vec<Atom> {
-        let identities = &self.program.identities;
+        let identities = &self.identities;
         let mut atoms: Vec<Atom> = Vec::new();
         if !user.provider_id.is_empty() {
             atoms.extend(identities.logins.get(&user.provider_id).into_iter().flatten());
@@ -632,7 +655,7 @@ impl CompiledPolicy {
     /// What selects a node, which need not be one of the tailnet's, but for `*`; sorted.
     pub(crate) fn members_of(&self, facts: &NodeFacts) -> Vec<Atom> {
         let program = &*self.program;
-        let identities = &program.identities;
+        let identities = &*self.identities;
         let mut atoms = Vec::new();
         match &facts.owner {
             NodeOwner::User(user) => {
@@ -663,7 +686,7 @@ impl CompiledPolicy {
     }
 
     fn meets(&self, posture: &str, facts: &NodeFacts) -> bool {
-        let conditions = self.program.policy.postures.get(posture);
+        let conditions = self.policy.postures.get(posture);
         conditions.is_some_and(|conditions| posture::meets(conditions, &facts.device))
     }
 

@@ -46,7 +46,7 @@ impl PolicyDelta {
 
 impl CompiledPolicy {
     /// What may be different under another policy for the same users and nodes.
-    pub fn difference(&self, to: &Self) -> PolicyDelta {
+    pub(crate) fn difference(&self, to: &Self) -> PolicyDelta {
         let hides_otherwise =
             |node: &&NodeFacts| self.hides_ipv4(node.id) != to.hides_ipv4(node.id);
         let is_router = |node: &&NodeFacts| !node.active_routes.is_empty();

@@ -101,7 +101,7 @@ impl CompiledPolicy {
         (key.is_danger_all, key.is_everybody).hash(&mut hasher);
         let mut names: Vec<_> = Vec::new();
         for atom in &*key.atoms {
-            match self.program.policy.selectors.get(*atom as usize) {
+            match self.policy().selectors.get(*atom as usize) {
                 Some(selector) => names.push((Some(selector), None)),
                 None => names.extend(
                     self.program

@@ -12,7 +12,10 @@ use std::sync::{Arc, LazyLock};
 
 use ipnet::IpNet;
 
-use crate::policy::{AppCapabilities, Policy, PortRange, RawJson, Selector, SelectorId};
+use crate::policy::{
+    Acl, AppCapabilities, Grant, NodeAttributes, Policy, PortRange, RawJson, Selector, SelectorId,
+    SshRule,
+};
 use crate::ranges::IpRanges;
 use crate::sources::{SourceCache, SourceKey, SourceKeyId, SourceKeys};
 use crate::view::Capabilities;
@@ -177,10 +180,10 @@ impl Adjacency {
     }
 }
 
-/// Who may be the source or destination of what, for one policy.
+/// Who may be the source or destination of what, for one policy. Members of groups are not part of it, so that it
+/// outlives their changes.
 #[derive(Debug)]
 pub(crate) struct Program {
-    pub(crate) policy: Arc<Policy>,
     pub(crate) kinds: Vec<Kind>,
     pub(crate) keys: SourceKeys,
     pub(crate) items: Vec<Item>,
@@ -210,7 +213,6 @@ pub(crate) struct Program {
     pub(crate) inside_internet: Vec<Atom>,
     /// The atom of `*`, if the policy names or implies it.
     pub(crate) everybody: Option<Atom>,
-    pub(crate) identities: Identities,
     pub(crate) literals: Literals,
     /// Sources narrowed by postures.
     pub(crate) postured: Vec<Postured>,
@@ -219,7 +221,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) fn new(policy: Arc<Policy>) -> Self {
+    pub(crate) fn new(policy: &Policy) -> Self {
         Builder::new(policy).build()
     }
 
@@ -371,8 +373,8 @@ impl Literals {
     }
 }
 
-struct Builder {
-    policy: Arc<Policy>,
+struct Builder<'a> {
+    policy: &'a Policy,
     kinds: Vec<Kind>,
     keys: SourceKeys,
     items: Vec<Item>,
@@ -412,11 +414,11 @@ const COMPANIONS: [(&str, &str); 2] = [
     ("tailscale.com/cap/relay", "tailscale.com/cap/relay-target"),
 ];
 
-impl Builder {
-    fn new(policy: Arc<Policy>) -> Self {
-        let any = position(&policy, &Selector::Any);
+impl<'a> Builder<'a> {
+    fn new(policy: &'a Policy) -> Self {
+        let any = position(policy, &Selector::Any);
         let kinds: Vec<Kind> =
-            policy.selectors.iter().map(|selector| kind_of(&policy, selector)).collect();
+            policy.selectors.iter().map(|selector| kind_of(policy, selector)).collect();
         let atom_count = Atom::try_from(kinds.len()).expect("invariant: texts are bounded") + 1;
         Self {
             policy,
@@ -469,7 +471,6 @@ impl Builder {
             .collect();
         Program {
             literals: Literals::new(literals),
-            identities: identities(&self.policy),
             everybody: self.any,
             inside_internet,
             items_by_atom: items_by_atom(atom_count, &self.items, &self.destinations),
@@ -494,13 +495,12 @@ impl Builder {
             postured: self.postured,
             kinds: self.kinds,
             stamps: AtomicU64::new(1),
-            policy: self.policy,
         }
     }
 
     /// All grants in the order of the text, then all acls.
     fn add_rules(&mut self) {
-        let policy = self.policy.clone();
+        let policy = self.policy;
         if policy.allows_all() {
             return self.add_implicit_rule();
         }
@@ -822,35 +822,79 @@ fn items_by_atom(
     index
 }
 
-fn identities(policy: &Policy) -> Identities {
-    let mut index = Identities::default();
-    let login = |token: &Arc<str>| -> Arc<str> { token.strip_suffix('@').unwrap_or(token).into() };
-    for (atom, selector) in (0..).zip(&policy.selectors) {
-        match selector {
-            Selector::User(token) => index.logins.entry(login(token)).or_default().push(atom),
-            Selector::Group(name) => {
-                for token in policy.groups.get(name).into_iter().flatten() {
-                    index.logins.entry(login(token)).or_default().push(atom);
+impl Identities {
+    pub(crate) fn new(policy: &Policy) -> Self {
+        let mut index = Self::default();
+        let login =
+            |token: &Arc<str>| -> Arc<str> { token.strip_suffix('@').unwrap_or(token).into() };
+        for (atom, selector) in (0..).zip(&policy.selectors) {
+            match selector {
+                Selector::User(token) => index.logins.entry(login(token)).or_default().push(atom),
+                Selector::Group(name) => {
+                    for token in policy.groups.get(name).into_iter().flatten() {
+                        index.logins.entry(login(token)).or_default().push(atom);
+                    }
                 }
+                Selector::UserDomain(domain) => {
+                    index.domains.insert(domain.clone(), atom);
+                }
+                Selector::Tag(tag) => {
+                    index.tags.insert(tag.clone(), atom);
+                }
+                Selector::Member => index.member = Some(atom),
+                Selector::Tagged => index.tagged = Some(atom),
+                Selector::Admin => index.admin = Some(atom),
+                Selector::Owner => index.owner = Some(atom),
+                Selector::Any
+                | Selector::Host(_)
+                | Selector::IpSet(_)
+                | Selector::Prefix(_)
+                | Selector::SelfNodes
+                | Selector::Internet
+                | Selector::DangerAll => {}
             }
-            Selector::UserDomain(domain) => {
-                index.domains.insert(domain.clone(), atom);
-            }
-            Selector::Tag(tag) => {
-                index.tags.insert(tag.clone(), atom);
-            }
-            Selector::Member => index.member = Some(atom),
-            Selector::Tagged => index.tagged = Some(atom),
-            Selector::Admin => index.admin = Some(atom),
-            Selector::Owner => index.owner = Some(atom),
-            Selector::Any
-            | Selector::Host(_)
-            | Selector::IpSet(_)
-            | Selector::Prefix(_)
-            | Selector::SelfNodes
-            | Selector::Internet
-            | Selector::DangerAll => {}
         }
+        index
     }
-    index
+}
+
+/// Whether two policies differ at most in the members of groups, in tests, and in where things stand in the text.
+pub(crate) fn has_same_rules(one: &Policy, other: &Policy) -> bool {
+    let acls = |one: &Acl, other: &Acl| {
+        one.src == other.src
+            && one.dst == other.dst
+            && one.proto == other.proto
+            && one.src_posture == other.src_posture
+    };
+    let grants = |one: &Grant, other: &Grant| Grant { line: one.line, ..other.clone() } == *one;
+    let ssh = |one: &SshRule, other: &SshRule| SshRule { line: one.line, ..other.clone() } == *one;
+    let attributes = |one: &NodeAttributes, other: &NodeAttributes| {
+        NodeAttributes { line: one.line, ..other.clone() } == *one
+    };
+    let lists = |policy: &Policy| (policy.acls.is_some(), policy.grants.is_some());
+    let flags = |policy: &Policy| {
+        (policy.randomize_client_port, policy.disable_ipv4, policy.one_cgnat_route)
+    };
+    one.selectors == other.selectors
+        && one.groups.keys().eq(other.groups.keys())
+        && one.hosts == other.hosts
+        && one.ipsets == other.ipsets
+        && one.tag_owners == other.tag_owners
+        && one.auto_approvers == other.auto_approvers
+        && one.postures == other.postures
+        && lists(one) == lists(other)
+        && flags(one) == flags(other)
+        && are_all(one.acls.iter().flatten(), other.acls.iter().flatten(), acls)
+        && are_all(one.grants.iter().flatten(), other.grants.iter().flatten(), grants)
+        && are_all(one.ssh.iter(), other.ssh.iter(), ssh)
+        && are_all(one.node_attrs.iter(), other.node_attrs.iter(), attributes)
+}
+
+fn are_all<'a, T: 'a>(
+    one: impl Iterator<Item = &'a T>,
+    mut other: impl Iterator<Item = &'a T>,
+    are_alike: impl Fn(&T, &T) -> bool,
+) -> bool {
+    one.map(Some).all(|item| item.zip(other.next()).is_some_and(|(a, b)| are_alike(a, b)))
+        && other.next().is_none()
 }

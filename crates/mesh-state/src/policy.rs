@@ -38,9 +38,9 @@ impl Draft {
             return Err(Refusal::PolicyReplaced);
         }
         if new.policy != *self.state.policy.policy() {
-            let compiled = self.state.policy.recompiled(new.policy.clone());
+            let (compiled, delta) = self.state.policy.edited(new.policy.clone());
             check_tests(&compiled)?;
-            self.changes.policy.merge(&self.state.policy.difference(&compiled));
+            self.changes.policy.merge(&delta);
             self.state.policy = compiled;
         }
         self.approve_for_all(context);
