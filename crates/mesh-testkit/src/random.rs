@@ -140,6 +140,29 @@ impl World {
         self.policy.to_string()
     }
 
+    /// The same with one thing less each: a rule, a node, a node's routes.
+    pub fn smaller(&self) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for policy in self.policy.smaller() {
+            all.push(Self { policy, ..self.clone() });
+        }
+        for index in 0..self.nodes.len() {
+            let mut fewer = self.clone();
+            fewer.nodes.remove(index);
+            all.push(fewer);
+        }
+        for (index, node) in self.nodes.iter().enumerate() {
+            for skipped in 0..node.active_routes.len() {
+                let mut fewer = self.clone();
+                let mut routes = node.active_routes.to_vec();
+                routes.remove(skipped);
+                fewer.nodes[index].active_routes = routes.into();
+                all.push(fewer);
+            }
+        }
+        all
+    }
+
     /// Lets something happen, and tells what.
     pub fn happen(&mut self, random: &mut Random) -> Event {
         loop {

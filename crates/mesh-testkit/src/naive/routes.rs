@@ -64,12 +64,12 @@ impl Naive<'_> {
         routes
     }
 
-    /// Section 8.3, without `via`.
+    /// Section 8.3, without `via`. Rules for `autogroup:self` are about nodes, not about routes (6.6).
     fn is_shown_unsteered(&self, viewer: &NodeFacts, peer: &NodeFacts, route: &IpNet) -> bool {
-        let rules = &self.rules[&viewer.id];
+        let is_about = |rule: &&Rule| !matches!(rule.origin, Origin::SelfOf(_));
+        let mut rules = self.rules[&viewer.id].iter().filter(is_about);
         if is_exit(route) {
-            let may_leave = |rule: &Rule| rule.src.hits(viewer) && rule.target.covers_internet();
-            return rules.iter().any(may_leave);
+            return rules.any(|rule| rule.src.hits(viewer) && rule.target.covers_internet());
         }
         let may_use = |rule: &Rule| {
             let there = rule.src.hits(viewer) && rule.target.overlaps(route);
@@ -81,7 +81,7 @@ impl Naive<'_> {
         };
         let is_primary = self.primaries.get(route) == Some(&peer.id);
         let is_co_router = viewer.active_routes.contains(route);
-        is_primary && (is_co_router || rules.iter().any(may_use))
+        is_primary && (is_co_router || rules.any(may_use))
     }
 
     /// Section 8.4: what grants with `via` say about a route of a peer.

@@ -372,7 +372,8 @@ impl Naive<'_> {
         rules
     }
 
-    /// Section 6.7: on a node that carries traffic for a grant with `via`, the destinations that it has routes to.
+    /// Section 6.7: on a node that carries traffic for a grant with `via`, the destinations that it has routes to. `*` is
+    /// none that a route could be for.
     fn via_rules(&self, grant: &Grant, node: &NodeFacts) -> Vec<Rule> {
         if !self.has_tag_of(&grant.via, node) {
             return Vec::new();
@@ -380,6 +381,9 @@ impl Naive<'_> {
         let src = self.sources(&grant.src, &grant.src_posture);
         let entries = |selector: &SelectorId, ports: &[PortRange]| -> Vec<Entry> {
             let selector = self.policy.selector(*selector);
+            if *selector == Selector::Any {
+                return Vec::new();
+            }
             let entries = self.entries(selector, ports).into_iter();
             if *selector == Selector::Internet {
                 return entries.filter(|_| node.is_exit_node()).collect();
@@ -405,13 +409,11 @@ impl Naive<'_> {
         tags.iter().any(|tag| self.selects(*tag, node))
     }
 
-    /// Section 8.4: the addresses that a grant with `via` steers to, but the Internet's.
+    /// Section 8.4: the addresses that a grant with `via` steers to, but the Internet's and `*`.
     pub(super) fn via_destinations(&self, grant: &Grant) -> IpRanges {
         let mut set = IpRanges::default();
         for selector in grant.dst.iter().map(|dst| self.policy.selector(*dst)) {
-            if *selector == Selector::Any {
-                set.extend(&IpRanges::all());
-            } else if *selector != Selector::Internet {
+            if !matches!(selector, Selector::Any | Selector::Internet) {
                 set.extend(&self.addresses_of(selector));
             }
         }

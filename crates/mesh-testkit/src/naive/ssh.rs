@@ -27,6 +27,7 @@ impl Naive<'_> {
         let sources = self.selected(&rule.src);
         let is_self = |dst| *self.policy.selector(dst) == Selector::SelfNodes;
         let has_self = rule.dst.iter().any(|dst| is_self(*dst));
+        let has_other = rule.dst.iter().any(|dst| !is_self(*dst));
         let is_other = rule.dst.iter().any(|dst| !is_self(*dst) && self.selects(*dst, node));
         let has_local_part = rule.users.iter().any(|user| matches!(user, SshUser::LocalPart(_)));
         let mut logins = Vec::new();
@@ -39,10 +40,7 @@ impl Naive<'_> {
             } else {
                 logins.push((self.principals(&sources), ssh_users(rule)));
             }
-        } else if has_local_part
-            && sources.contains(&node.id)
-            && !(has_self && node.user().is_some())
-        {
+        } else if has_local_part && has_other && sources.contains(&node.id) {
             logins.extend(self.own_logins(rule, &sources, node));
         }
         logins.retain(|(principals, _)| !principals.is_empty());
@@ -119,7 +117,7 @@ impl Naive<'_> {
     ) -> Vec<(Vec<IpAddr>, SshUsers)> {
         match node.user() {
             Some(user) => self.logins_of_user(rule, sources, user.0),
-            None => vec![(self.tagged_principals(&BTreeSet::from([node.id])), ssh_users(rule))],
+            None => vec![(node.addresses().collect(), ssh_users(rule))],
         }
     }
 

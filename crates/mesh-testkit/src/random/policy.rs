@@ -73,6 +73,19 @@ impl Sections {
         sections
     }
 
+    /// The same with one rule less each.
+    pub(super) fn smaller(&self) -> Vec<Self> {
+        let mut all = Vec::new();
+        for (name, entries) in &self.rules {
+            for skipped in 0..entries.len() {
+                let mut fewer = self.clone();
+                fewer.rules.get_mut(name).expect("invariant: its own name").remove(skipped);
+                all.push(fewer);
+            }
+        }
+        all
+    }
+
     /// Changes one section: another value, or an entry that comes, goes or moves.
     pub(super) fn edit(&mut self, random: &mut Random) {
         let values = ["groups", "ipsets", "postures", "flags", "autoApprovers"];
