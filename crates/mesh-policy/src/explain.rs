@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::asked::{Asked, parse_selector};
 use crate::compiled::CompiledPolicy;
 use crate::facts::NodeFacts;
+use crate::parse::parse_protocol;
 use crate::policy::{Policy, PortRange, Selector, SelectorId};
 use crate::program::INTERNET;
 use crate::ranges::IpRanges;
@@ -56,6 +57,16 @@ pub struct Question {
     pub port: Option<u16>,
     /// Over which IP protocol; `None` is the default set: TCP, UDP and both ICMPs.
     pub proto: Option<u8>,
+}
+
+impl Question {
+    /// Reads a protocol: a name of any case, or a number from 1 to 255.
+    ///
+    /// # Errors
+    /// What is wrong with it, in the words of the service.
+    pub fn parse_protocol(text: &str) -> Result<u8, String> {
+        parse_protocol(text)
+    }
 }
 
 /// The answer to a [`Question`]. Its text is for people.
@@ -365,7 +376,7 @@ impl<'a> Explainer<'a> {
         let allowing = AllowingRule {
             place: rule.place(),
             sources: sources.iter().map(|(selector, _)| text(*selector)).collect(),
-            destinations: open.iter().map(|(_, selector, _)| text(*selector)).collect(),
+            destinations: each_once(open.iter().map(|(_, selector, _)| text(*selector))),
             ports,
             via: rule.via().iter().map(|tag| text(*tag)).collect(),
         };
@@ -471,13 +482,7 @@ impl<'a> Explainer<'a> {
         rule: WrittenRule<'_>,
         destinations: &[(usize, SelectorId, RoaringBitmap)],
     ) -> Vec<String> {
-        let mut ports: Vec<String> = Vec::new();
-        for text in destinations.iter().flat_map(|(number, _, _)| self.open_at(rule, *number)) {
-            if !ports.contains(&text) {
-                ports.push(text);
-            }
-        }
-        ports
+        each_once(destinations.iter().flat_map(|(number, _, _)| self.open_at(rule, *number)))
     }
 
     /// Why no router carries what the rule allows; `None` if there is one, or none is needed.
@@ -626,16 +631,27 @@ impl<'a> Explainer<'a> {
     }
 }
 
+/// Texts in the order of their first.
+fn each_once(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for text in texts {
+        if !kept.contains(&text) {
+            kept.push(text);
+        }
+    }
+    kept
+}
+
 /// What a rule opens instead of what is asked about.
-fn why_not_ports(
-    rule: WrittenRule<'_>,
+fn why_not_ports<'a>(
+    rule: WrittenRule<'a>,
     destinations: &[(usize, SelectorId, RoaringBitmap)],
 ) -> String {
-    let mut opened: Vec<String> = Vec::new();
-    for (proto, ranges) in destinations.iter().flat_map(|(number, _, _)| rule.ports(*number)) {
-        opened.extend(ranges.iter().map(|range| ports_text(proto, *range)));
-    }
-    opened.dedup();
+    let opened = destinations.iter().flat_map(|(number, _, _)| rule.ports(*number));
+    let texts = |(proto, ranges): (Option<u8>, &'a [PortRange])| {
+        ranges.iter().map(move |range| ports_text(proto, *range))
+    };
+    let opened = each_once(opened.flat_map(texts));
     if opened.is_empty() {
         let names: Vec<&str> = rule.capabilities().map(|name| &**name).collect();
         return format!("it opens no ports, only {}", names.join(", "));

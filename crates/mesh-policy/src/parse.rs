@@ -28,7 +28,7 @@ use crate::policy::{OneCgnatRoute, Policy};
 use crate::problem::{Collector, Problems, Refusal, nearest, quoted};
 use selectors::Names;
 
-pub(crate) use ports::split_destination;
+pub(crate) use ports::{parse_protocol, split_destination};
 pub(crate) use selectors::parse_selector;
 
 /// How long a policy may be, in bytes.
