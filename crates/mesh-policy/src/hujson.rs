@@ -18,8 +18,15 @@ pub(crate) struct SyntaxError {
     pub(crate) message: String,
 }
 
-/// What reading yields.
-pub(crate) type Read<T> = Result<T, SyntaxError>;
+impl SyntaxError {
+    #[cold]
+    fn new(offset: usize, message: &str) -> Box<Self> {
+        Box::new(Self { offset, message: message.to_owned() })
+    }
+}
+
+/// What reading yields. The error is boxed to keep the results of the many small steps in registers.
+pub(crate) type Read<T> = Result<T, Box<SyntaxError>>;
 
 /// What kind of value begins at the reader's position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +93,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Tells what kind of value comes next.
+    #[inline]
     pub(crate) fn kind(&mut self) -> Read<Kind> {
         self.skip_space()?;
         self.token = self.at;
@@ -115,11 +123,7 @@ impl<'a> Reader<'a> {
             return Err(self.no_name());
         }
         let name = self.text()?;
-        self.skip_space()?;
-        if self.peek() != Some(b':') {
-            return Err(self.error("a `:` is expected between a name and its value"));
-        }
-        self.at += 1;
+        self.colon()?;
         Ok(Some(name))
     }
 
@@ -131,6 +135,17 @@ impl<'a> Reader<'a> {
     /// Whether the open list has another element, which has to be read then.
     pub(crate) fn next_element(&mut self) -> Read<bool> {
         self.has_next()
+    }
+
+    /// How many elements the open list has still, the next one included.
+    pub(crate) fn count_elements(&self) -> Read<usize> {
+        let mut ahead = self.clone();
+        let mut count = 0;
+        while ahead.next_element()? {
+            ahead.skip()?;
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Reads the text that comes next.
@@ -171,7 +186,8 @@ impl<'a> Reader<'a> {
         match self.kind()? {
             Kind::Object => {
                 self.begin_object()?;
-                while self.next_member()?.is_some() {
+                while self.has_next()? {
+                    self.skip_name()?;
                     self.skip()?;
                 }
                 Ok(())
@@ -183,7 +199,7 @@ impl<'a> Reader<'a> {
                 }
                 Ok(())
             }
-            Kind::Text => self.text().map(drop),
+            Kind::Text => self.skip_text(),
             Kind::Number => self.number(),
             Kind::Bool => self.flag().map(drop),
             Kind::Null => self.word("null"),
@@ -216,19 +232,50 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn compact_name(&mut self, out: &mut String) -> Read<()> {
-        let start = self.at;
+    fn skip_text(&mut self) -> Read<()> {
+        let start = self.at + 1;
+        self.at = start;
+        loop {
+            self.pass_plain();
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => drop(self.escape()?),
+                Some(_) | None => return Err(self.broken_text(start)),
+            }
+        }
+    }
+
+    /// Passes over a name and its colon.
+    fn skip_name(&mut self) -> Read<()> {
+        self.token = self.at;
         if self.peek() != Some(b'"') {
             return Err(self.no_name());
         }
-        self.text()?;
-        out.push_str(&self.text[start..self.at]);
+        self.skip_text()?;
+        self.colon()
+    }
+
+    fn colon(&mut self) -> Read<()> {
         self.skip_space()?;
         if self.peek() != Some(b':') {
             return Err(self.error("a `:` is expected between a name and its value"));
         }
         self.at += 1;
+        Ok(())
+    }
+
+    fn compact_name(&mut self, out: &mut String) -> Read<()> {
+        let start = self.at;
+        if self.peek() != Some(b'"') {
+            return Err(self.no_name());
+        }
+        self.skip_text()?;
+        out.push_str(&self.text[start..self.at]);
         out.push(':');
+        self.colon()?;
         Ok(())
     }
 
@@ -252,6 +299,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Steps to the next entry of the innermost container, or out of it.
+    #[inline]
     fn has_next(&mut self) -> Read<bool> {
         self.skip_space()?;
         let Some(open) = self.open.last_mut() else { return Ok(false) };
@@ -281,15 +329,24 @@ impl<'a> Reader<'a> {
 
     /// Passes over what a text may hold as it is.
     fn pass_plain(&mut self) {
-        let rest = &self.text.as_bytes()[self.at..];
-        let is_plain = |byte: &u8| *byte != b'"' && *byte != b'\\' && *byte >= b' ';
-        self.at += rest.iter().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
+        let bytes = self.text.as_bytes();
+        while let Some(eight) = bytes.get(self.at..).and_then(|rest| rest.first_chunk()) {
+            let special = special_bytes(u64::from_le_bytes(*eight));
+            if special != 0 {
+                self.at += special.trailing_zeros() as usize / 8;
+                return;
+            }
+            self.at += eight.len();
+        }
+        let rest = &bytes[self.at..];
+        let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..b' ');
+        self.at += rest.iter().position(is_special).unwrap_or(rest.len());
     }
 
     /// Reads an escape, from its backslash on.
     fn escape(&mut self) -> Read<char> {
         let start = self.at;
-        let wrong = |message: &str| SyntaxError { offset: start, message: message.to_owned() };
+        let wrong = |message: &str| SyntaxError::new(start, message);
         self.at += 1;
         let byte = self.peek();
         self.at += 1;
@@ -313,7 +370,7 @@ impl<'a> Reader<'a> {
 
     /// Reads the digits of `\uXXXX`, and of the second half if it is the first of a surrogate pair.
     fn unicode_escape(&mut self, start: usize) -> Read<char> {
-        let wrong = |message: &str| SyntaxError { offset: start, message: message.to_owned() };
+        let wrong = |message: &str| SyntaxError::new(start, message);
         let digits = "`\\u` is followed by four hexadecimal digits";
         let first = self.hex().ok_or_else(|| wrong(digits))?;
         let mut code = first;
@@ -387,7 +444,15 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over white space and comments.
+    #[inline]
     fn skip_space(&mut self) -> Read<()> {
+        match self.peek() {
+            Some(b'/' | 0..=b' ') => self.skip_spaces(),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn skip_spaces(&mut self) -> Read<()> {
         loop {
             match self.peek() {
                 Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
@@ -412,19 +477,19 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn error(&self, message: &str) -> SyntaxError {
-        SyntaxError { offset: self.at, message: message.to_owned() }
+    fn error(&self, message: &str) -> Box<SyntaxError> {
+        SyntaxError::new(self.at, message)
     }
 
-    fn error_at_token(&self, message: &str) -> SyntaxError {
-        SyntaxError { offset: self.token, message: message.to_owned() }
+    fn error_at_token(&self, message: &str) -> Box<SyntaxError> {
+        SyntaxError::new(self.token, message)
     }
 
-    fn broken_text(&self, start: usize) -> SyntaxError {
+    fn broken_text(&self, start: usize) -> Box<SyntaxError> {
         match self.peek() {
             None | Some(b'\n' | b'\r') => {
                 let message = "this text has no end: the closing `\"` is missing on its line";
-                SyntaxError { offset: start - 1, message: message.to_owned() }
+                SyntaxError::new(start - 1, message)
             }
             Some(byte) => self.error(&format!(
                 "a control character in a text is written as an escape: `\\u{byte:04x}`"
@@ -432,7 +497,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn no_value(&self) -> SyntaxError {
+    fn no_value(&self) -> Box<SyntaxError> {
         self.error(match self.peek() {
             None => "the text ends where a value is expected",
             Some(b'\'') => "a text stands in double quotes, not in single ones",
@@ -447,7 +512,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn no_name(&self) -> SyntaxError {
+    fn no_name(&self) -> Box<SyntaxError> {
         self.error(match self.peek() {
             Some(b'\'') => "a name stands in double quotes, not in single ones",
             Some(b'#') => "a comment begins with `//`, not with `#`",
@@ -456,7 +521,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn no_comma(&self, close: u8) -> SyntaxError {
+    fn no_comma(&self, close: u8) -> Box<SyntaxError> {
         let close = char::from(close);
         match self.peek() {
             None => self.error(&format!("the text ends before the closing `{close}`")),
@@ -467,6 +532,16 @@ impl<'a> Reader<'a> {
             Some(_) => self.error(&format!("a `,` or `{close}` is expected here")),
         }
     }
+}
+
+/// The top bit of each of eight bytes that is a quote, a backslash or a control character. Bytes above the lowest
+/// such one may be marked wrongly.
+fn special_bytes(eight: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const TOPS: u64 = ONES << 7;
+    let below = |limit: u8, bytes: u64| bytes.wrapping_sub(ONES * u64::from(limit)) & !bytes;
+    let is = |byte: u8| below(1, eight ^ (ONES * u64::from(byte)));
+    (below(b' ', eight) | is(b'"') | is(b'\\')) & TOPS
 }
 
 #[cfg(test)]

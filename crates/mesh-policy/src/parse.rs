@@ -20,15 +20,17 @@ mod selectors;
 mod ssh;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::hujson::{Kind, Read, Reader, SyntaxError};
 use crate::policy::{OneCgnatRoute, Policy};
 use crate::problem::{Collector, Problems, Refusal, nearest, quoted};
+pub(crate) use ports::parse_protocol;
 use selectors::Names;
 
-pub(crate) use ports::{parse_protocol, split_destination};
+pub(crate) use ports::split_destination;
 pub(crate) use selectors::parse_selector;
 
 /// How long a policy may be, in bytes.
@@ -36,6 +38,18 @@ pub const POLICY_BYTES_MAX: usize = 4 << 20;
 
 /// How many entries `acls`, `grants`, `ssh`, `nodeAttrs`, `tests` and `sshTests` may each have.
 pub const RULES_MAX: usize = 20_000;
+
+/// How many destinations of `acls` and entries of `ip` in `grants` a policy may have in all.
+pub const RULE_ENTRIES_MAX: usize = 150_000;
+
+/// How many different selectors a policy may name.
+pub const SELECTORS_MAX: usize = 1 << 16;
+
+/// From which length on room for a list is made by counting instead of doubling, which could take three times the room.
+const COUNTED_FROM: usize = 256;
+
+/// Texts up to this length are kept once: of longer ones the text itself has paid for the room.
+const SHORT_BYTES_MAX: usize = 2;
 
 /// The sections of a policy.
 const SECTIONS: &[&str] = &[
@@ -105,6 +119,8 @@ struct Decoder<'a> {
     policy: Policy,
     names: Names<'a>,
     default_posture: Vec<Arc<str>>,
+    short_texts: HashSet<Arc<str>>,
+    rule_entries: usize,
     /// An offset and its line, from 1: lines are counted onwards from there.
     line: (usize, u32),
 }
@@ -120,6 +136,8 @@ impl<'a> Decoder<'a> {
             policy: Policy::default(),
             names: Names::default(),
             default_posture: Vec::new(),
+            short_texts: HashSet::new(),
+            rule_entries: 0,
             line: (0, 1),
         }
     }
@@ -286,38 +304,81 @@ impl<'a> Decoder<'a> {
     }
 
     /// A list of rules; what is beyond the limit is passed over. `each` is handed the line.
-    fn rules(&mut self, mut each: impl FnMut(&mut Self, u32) -> Read<()>) -> Read<()> {
+    fn rules<T>(&mut self, mut each: impl FnMut(&mut Self, u32) -> Read<T>) -> Read<Vec<T>> {
         let mut count = 0;
-        self.list(|decoder| {
+        self.collect(RULES_MAX, |decoder| {
             count += 1;
+            decoder.reader.kind()?;
             if count > RULES_MAX {
-                decoder.reader.kind()?;
                 if count == RULES_MAX + 1 {
                     decoder.refuse(format!("a list of rules has at most {RULES_MAX} entries"));
                 }
-                return decoder.reader.skip();
+                decoder.reader.skip()?;
+                return Ok(None);
             }
-            decoder.reader.kind()?;
             let line = decoder.line_of(decoder.reader.token());
-            each(decoder, line)
+            each(decoder, line).map(Some)
         })
     }
 
-    /// A list of texts.
-    fn texts(&mut self, mut each: impl FnMut(&mut Self, Cow<'a, str>)) -> Read<()> {
+    /// A list of what `each` makes of its elements, which are at most `max`.
+    fn collect<T>(
+        &mut self,
+        max: usize,
+        mut each: impl FnMut(&mut Self) -> Read<Option<T>>,
+    ) -> Read<Vec<T>> {
+        let mut found = Vec::new();
         self.list(|decoder| {
-            if let Some(text) = decoder.text()? {
-                each(decoder, text);
+            let Some(element) = each(decoder)? else { return Ok(()) };
+            if found.len() == found.capacity() {
+                match found.len() {
+                    COUNTED_FROM.. => {
+                        let count = decoder.reader.count_elements()? + 1;
+                        found.reserve_exact(count.min(max - found.len()));
+                    }
+                    0 => found.reserve_exact(2),
+                    _ => found.reserve(1),
+                }
             }
+            found.push(element);
             Ok(())
-        })
+        })?;
+        Ok(found)
+    }
+
+    /// A list of what `each` makes of texts.
+    fn texts<T>(
+        &mut self,
+        mut each: impl FnMut(&mut Self, Cow<'a, str>) -> Option<T>,
+    ) -> Read<Vec<T>> {
+        self.collect(usize::MAX, |decoder| Ok(decoder.text()?.and_then(|text| each(decoder, text))))
     }
 
     /// A list of texts that are kept as they are.
     fn plain_texts(&mut self) -> Read<Vec<Arc<str>>> {
-        let mut texts = Vec::new();
-        self.texts(|_, text| texts.push(Arc::from(text)))?;
-        Ok(texts)
+        self.texts(|decoder, text| Some(decoder.kept(&text, SHORT_BYTES_MAX)))
+    }
+
+    /// A text to keep; up to a length it is kept once.
+    fn kept(&mut self, text: &str, short_bytes_max: usize) -> Arc<str> {
+        if text.len() > short_bytes_max {
+            return text.into();
+        }
+        if let Some(known) = self.short_texts.get(text) {
+            return Arc::clone(known);
+        }
+        let kept: Arc<str> = text.into();
+        self.short_texts.insert(Arc::clone(&kept));
+        kept
+    }
+
+    /// Counts a destination or an entry of `ip`; whether there is still room for it.
+    fn count_rule_entry(&mut self) -> bool {
+        self.rule_entries += 1;
+        if self.rule_entries == RULE_ENTRIES_MAX + 1 {
+            self.refuse(format!("the rules together have more than {RULE_ENTRIES_MAX} destinations and entries of `ip`"));
+        }
+        self.rule_entries <= RULE_ENTRIES_MAX
     }
 
     /// A text; none if it is something else, which has been refused then.
@@ -386,8 +447,8 @@ fn position(known: &[&str], name: &str) -> Option<usize> {
     exact.or_else(|| known.iter().position(|known| known.eq_ignore_ascii_case(name)))
 }
 
-impl From<SyntaxError> for Refusal {
-    fn from(error: SyntaxError) -> Self {
+impl From<Box<SyntaxError>> for Refusal {
+    fn from(error: Box<SyntaxError>) -> Self {
         error.message.into()
     }
 }

@@ -12,14 +12,12 @@ use crate::problem::{nearest, quoted};
 
 const FIELDS: &[&str] = &["action", "proto", "src", "dst", "srcPosture", "users", "ports"];
 
+/// How many postures a rule may name: the default ones stand in every rule.
+const RULE_POSTURES_MAX: usize = 10;
+
 impl<'a> Decoder<'a> {
     pub(super) fn acls(&mut self) -> Read<()> {
-        let mut acls = Vec::new();
-        self.rules(|decoder, line| {
-            let acl = decoder.acl(line)?;
-            acls.push(acl);
-            Ok(())
-        })?;
+        let acls = self.rules(Self::acl)?;
         self.policy.acls = Some(acls);
         Ok(())
     }
@@ -81,48 +79,55 @@ impl<'a> Decoder<'a> {
 
     /// The destinations; `self_at` becomes the offset of the first `autogroup:self`.
     fn acl_destinations(&mut self, self_at: &mut Option<usize>) -> Read<Vec<AclDestination>> {
-        let mut destinations = Vec::new();
         self.texts(|decoder, text| {
-            let Some(destination) = decoder.acl_destination(text) else { return };
+            if !decoder.count_rule_entry() {
+                return None;
+            }
+            let destination = decoder.acl_destination(text)?;
             if *decoder.names.selector(destination.selector) == Selector::SelfNodes {
                 self_at.get_or_insert(decoder.reader.token());
             }
-            destinations.push(destination);
-        })?;
-        Ok(destinations)
+            Some(destination)
+        })
     }
 
     fn acl_destination(&mut self, text: Cow<'a, str>) -> Option<AclDestination> {
-        let text = trimmed(text);
-        let split = match &text {
-            Cow::Borrowed(text) => split_destination(text),
-            Cow::Owned(text) => split_destination(text),
-        };
-        let (selector, ports) = match split {
-            Ok(split) => split,
-            Err(error) => {
-                self.refuse(format!("dst={}: {error}", quoted(&text)));
-                return None;
+        match trimmed(text) {
+            Cow::Borrowed(text) => {
+                let (selector, ports) = self.split_acl_destination(text)?;
+                self.acl_destination_of(selector, ports)
             }
-        };
-        let ports = match parse_ports(ports) {
-            Ok(ports) => Some(ports),
-            Err(error) => {
-                let message =
-                    format!("dst={}: port range {}: {error}", quoted(&text), quoted(ports));
-                self.refuse(message);
-                None
+            Cow::Owned(text) => {
+                let (selector, ports) = self.split_acl_destination(&text)?;
+                self.acl_destination_of(Cow::Owned(selector.into_owned()), ports)
             }
+        }
+    }
+
+    /// The selector's text and the ports. A port that is none often is the end of a selector without ports: then the
+    /// selector is not judged.
+    fn split_acl_destination<'t>(
+        &mut self,
+        text: &'t str,
+    ) -> Option<(Cow<'t, str>, Vec<PortRange>)> {
+        let refused = match split_destination(text) {
+            Err(error) => format!("dst={}: {error}", quoted(text)),
+            Ok((selector, ports)) => match parse_ports(ports) {
+                Ok(ports) => return Some((selector, ports)),
+                Err(error) => {
+                    format!("dst={}: port range {}: {error}", quoted(text), quoted(ports))
+                }
+            },
         };
-        let selector = match (&text, selector) {
-            (Cow::Borrowed(text), Cow::Borrowed(selector)) => {
-                let start = text.find(selector).unwrap_or_default();
-                Cow::Borrowed(&text[start..start + selector.len()])
-            }
-            (_, selector) => Cow::Owned(selector.into_owned()),
-        };
-        // A port that is none often is the end of a selector without ports: one problem is enough.
-        let ports = ports?;
+        self.refuse(refused);
+        None
+    }
+
+    fn acl_destination_of(
+        &mut self,
+        selector: Cow<'a, str>,
+        ports: Vec<PortRange>,
+    ) -> Option<AclDestination> {
         let selector = self.selector(Place::AclDestination, selector)?;
         Some(AclDestination { selector, ports })
     }
@@ -180,12 +185,23 @@ impl<'a> Decoder<'a> {
 
     /// `srcPosture`.
     pub(super) fn posture_names(&mut self) -> Read<Vec<Arc<str>>> {
-        let mut names = Vec::new();
-        self.texts(|decoder, text| match decoder.policy.postures.get_key_value(text.as_ref()) {
-            Some((name, _)) => names.push(Arc::clone(name)),
-            None => decoder.refuse_posture(&text),
-        })?;
-        Ok(names)
+        let mut count = 0;
+        self.texts(|decoder, text| {
+            count += 1;
+            if count > RULE_POSTURES_MAX {
+                if count == RULE_POSTURES_MAX + 1 {
+                    decoder.refuse(format!("a rule names at most {RULE_POSTURES_MAX} postures"));
+                }
+                return None;
+            }
+            match decoder.policy.postures.get_key_value(text.as_ref()) {
+                Some((name, _)) => Some(Arc::clone(name)),
+                None => {
+                    decoder.refuse_posture(&text);
+                    None
+                }
+            }
+        })
     }
 
     fn refuse_posture(&mut self, name: &str) {

@@ -14,8 +14,7 @@ const SSH_TEST: &[&str] = &["src", "dst", "accept", "deny", "check"];
 
 impl Decoder<'_> {
     pub(super) fn tests(&mut self) -> Read<()> {
-        let mut tests = Vec::new();
-        self.rules(|decoder, line| {
+        self.policy.tests = self.rules(|decoder, line| {
             let src = Arc::default();
             let proto = Arc::default();
             let mut test = Test { line, src, proto, accept: Vec::new(), deny: Vec::new() };
@@ -28,16 +27,13 @@ impl Decoder<'_> {
                 }
                 Ok(())
             })?;
-            tests.push(test);
-            Ok(())
+            Ok(test)
         })?;
-        self.policy.tests = tests;
         Ok(())
     }
 
     pub(super) fn ssh_tests(&mut self) -> Read<()> {
-        let mut tests = Vec::new();
-        self.rules(|decoder, line| {
+        self.policy.ssh_tests = self.rules(|decoder, line| {
             let mut test = SshTest {
                 line,
                 src: Arc::default(),
@@ -56,10 +52,8 @@ impl Decoder<'_> {
                 }
                 Ok(())
             })?;
-            tests.push(test);
-            Ok(())
+            Ok(test)
         })?;
-        self.policy.ssh_tests = tests;
         Ok(())
     }
 
@@ -68,7 +62,6 @@ impl Decoder<'_> {
     }
 
     fn ssh_test_destinations(&mut self) -> Read<Vec<Arc<str>>> {
-        let mut destinations = Vec::new();
         self.texts(|decoder, text| {
             let destination = text.trim();
             let is_network = destination.contains('/') && parse_prefix(destination).is_some();
@@ -83,8 +76,7 @@ impl Decoder<'_> {
                 let message = format!("SSH tests dst contains unknown tag {}", quoted(destination));
                 decoder.refuse(Refusal { message: message.into(), suggestion });
             }
-            destinations.push(text.into());
-        })?;
-        Ok(destinations)
+            Some(text.into())
+        })
     }
 }

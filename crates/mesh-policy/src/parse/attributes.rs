@@ -21,13 +21,7 @@ const RESERVED: [Ipv4Net; 2] = [
 
 impl Decoder<'_> {
     pub(super) fn node_attrs(&mut self) -> Read<()> {
-        let mut entries = Vec::new();
-        self.rules(|decoder, line| {
-            let entry = decoder.node_attributes(line)?;
-            entries.push(entry);
-            Ok(())
-        })?;
-        self.policy.node_attrs = entries;
+        self.policy.node_attrs = self.rules(Self::node_attributes)?;
         Ok(())
     }
 
@@ -52,12 +46,9 @@ impl Decoder<'_> {
     }
 
     fn ip_pool(&mut self) -> Read<Vec<IpNet>> {
-        let mut pools = Vec::new();
-        self.texts(|decoder, text| match parse_pool(&text) {
-            Ok(pool) => pools.push(pool),
-            Err(message) => decoder.refuse(message),
-        })?;
-        Ok(pools)
+        self.texts(|decoder, text| {
+            parse_pool(&text).map_err(|message| decoder.refuse(message)).ok()
+        })
     }
 
     pub(super) fn auto_approvers(&mut self) -> Read<()> {

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::Decoder;
 use super::selectors::{Place, parse_prefix};
+use super::{Decoder, SHORT_BYTES_MAX};
 use crate::hujson::{Kind, Read};
 use crate::problem::quoted;
 
@@ -24,22 +24,23 @@ impl<'a> Decoder<'a> {
     }
 
     fn group_members(&mut self, group: &str) -> Read<Vec<Arc<str>>> {
-        let mut members = Vec::new();
         match self.reader.kind()? {
             Kind::Null => self.reader.skip()?,
-            Kind::List => self.texts(|decoder, member| {
-                if let Err(message) = check_member(group, &member) {
-                    decoder.refuse(message);
-                }
-                members.push(member.into());
-            })?,
+            Kind::List => {
+                return self.texts(|decoder, member| {
+                    if let Err(message) = check_member(group, &member) {
+                        decoder.refuse(message);
+                    }
+                    Some(decoder.kept(&member, SHORT_BYTES_MAX))
+                });
+            }
             found @ (Kind::Object | Kind::Text | Kind::Number | Kind::Bool) => {
                 let found = found.name();
                 self.refuse(format!("group value must be an array of users: it is {found}"));
                 self.reader.skip()?;
             }
         }
-        Ok(members)
+        Ok(Vec::new())
     }
 
     pub(super) fn hosts(&mut self) -> Read<()> {

@@ -9,6 +9,9 @@ use crate::problem::quoted;
 
 const FIELDS: &[&str] = &["src", "dst", "ip", "app", "via", "srcPosture"];
 
+/// JSON values up to this length are kept once.
+const SHORT_JSON_BYTES_MAX: usize = 3;
+
 /// The capabilities of Tailscale itself that a grant may give.
 const OWN_CAPABILITIES: [&str; 6] = [
     "tailscale.com/cap/drive",
@@ -21,12 +24,7 @@ const OWN_CAPABILITIES: [&str; 6] = [
 
 impl Decoder<'_> {
     pub(super) fn grants(&mut self) -> Read<()> {
-        let mut grants = Vec::new();
-        self.rules(|decoder, line| {
-            let grant = decoder.grant(line)?;
-            grants.push(grant);
-            Ok(())
-        })?;
+        let grants = self.rules(Self::grant)?;
         self.policy.grants = Some(grants);
         Ok(())
     }
@@ -81,9 +79,8 @@ impl Decoder<'_> {
 
     /// The destinations; `self_at` becomes the offset of the first `autogroup:self`.
     fn grant_destinations(&mut self, self_at: &mut Option<usize>) -> Read<Vec<SelectorId>> {
-        let mut destinations = Vec::new();
         self.texts(|decoder, text| {
-            let Some(id) = decoder.selector(Place::GrantDestination, text.clone()) else { return };
+            let id = decoder.selector(Place::GrantDestination, text.clone())?;
             match decoder.names.selector(id) {
                 Selector::SelfNodes => {
                     self_at.get_or_insert(decoder.reader.token());
@@ -96,22 +93,19 @@ impl Decoder<'_> {
                 }
                 _ => {}
             }
-            destinations.push(id);
-        })?;
-        Ok(destinations)
+            Some(id)
+        })
     }
 
     /// `ip`; `entries` counts what is there, right or wrong.
     fn protocol_ports(&mut self, entries: &mut usize) -> Read<Vec<IpProtocolPorts>> {
-        let mut parsed = Vec::new();
         self.texts(|decoder, text| {
             *entries += 1;
-            match parse_protocol_ports(&text) {
-                Ok(protocol_ports) => parsed.push(protocol_ports),
-                Err(error) => decoder.refuse(error),
+            if !decoder.count_rule_entry() {
+                return None;
             }
-        })?;
-        Ok(parsed)
+            parse_protocol_ports(&text).map_err(|error| decoder.refuse(error)).ok()
+        })
     }
 
     /// `app`: capabilities with lists of values; `entries` counts them.
@@ -130,17 +124,16 @@ impl Decoder<'_> {
             if !seen.insert(name.clone()) {
                 decoder.refuse_duplicate(&name);
             }
-            let mut values = Vec::new();
-            if decoder.reader.kind()? == Kind::Null {
+            let values = if decoder.reader.kind()? == Kind::Null {
                 decoder.reader.skip()?;
+                Vec::new()
             } else {
-                decoder.list(|decoder| {
+                decoder.collect(usize::MAX, |decoder| {
                     let mut value = String::new();
                     decoder.reader.compact(&mut value)?;
-                    values.push(RawJson(value.into()));
-                    Ok(())
-                })?;
-            }
+                    Ok(Some(RawJson(decoder.kept(&value, SHORT_JSON_BYTES_MAX))))
+                })?
+            };
             capabilities.push((name.into(), values));
             Ok(())
         })?;

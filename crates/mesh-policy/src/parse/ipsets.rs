@@ -76,17 +76,13 @@ impl<'a> Decoder<'a> {
     }
 
     fn ipset_entries(&mut self) -> Read<Vec<Entry<'a>>> {
-        let mut entries = Vec::new();
         let mut index = 0;
-        self.list(|decoder| {
-            index += 1;
-            let Some(text) = decoder.text()? else { return Ok(()) };
+        self.texts(|decoder, text| {
             let (is_removal, what) = operation(text);
             let offset = decoder.reader.token();
-            entries.push(Entry { offset, index: index - 1, is_removal, what });
-            Ok(())
-        })?;
-        Ok(entries)
+            index += 1;
+            Some(Entry { offset, index: index - 1, is_removal, what })
+        })
     }
 
     /// Works a set out, and first those that it names.

@@ -1,7 +1,6 @@
 //! Protocols and ports, as `acls`, `grants` and their tests write them.
 
 use std::borrow::Cow;
-use std::num::IntErrorKind;
 
 use crate::policy::{IpProtocolPorts, PortRange};
 use crate::problem::quoted;
@@ -65,11 +64,10 @@ pub(crate) fn parse_ports(text: &str) -> Result<Vec<PortRange>, &'static str> {
     if text == "*" {
         return Ok(vec![PortRange::ALL]);
     }
-    let mut ranges = Vec::with_capacity(1);
-    for part in text.split(',') {
-        ranges.push(parse_range(part.trim())?);
+    if !text.contains(',') {
+        return Ok(vec![parse_range(text)?]);
     }
-    Ok(ranges)
+    text.split(',').map(|part| parse_range(part.trim())).collect()
 }
 
 fn parse_range(text: &str) -> Result<PortRange, &'static str> {
@@ -91,10 +89,10 @@ fn parse_range(text: &str) -> Result<PortRange, &'static str> {
 }
 
 fn parse_port(text: &str) -> Result<u16, &'static str> {
-    text.parse::<u16>().map_err(|error| match error.kind() {
-        IntErrorKind::PosOverflow => "port number out of range",
-        _ => "invalid first integer",
-    })
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("invalid first integer");
+    }
+    text.parse().map_err(|_| "port number out of range")
 }
 
 /// Splits a destination of `acls` or `tests` at its last colon into selector and ports. Brackets around an IPv6

@@ -22,14 +22,12 @@ impl Decoder<'_> {
                 decoder.refuse_duplicate(&name);
             }
             let start = decoder.reader.token();
-            let mut conditions = Vec::new();
             let mut count = 0;
-            decoder.texts(|decoder, text| {
+            let conditions = decoder.texts(|decoder, text| {
                 count += 1;
-                match parse_condition(&text) {
-                    Ok(condition) => conditions.push(condition),
-                    Err(error) => decoder.refuse(format!("condition {}: {error}", quoted(&text))),
-                }
+                let refuse =
+                    |error| decoder.refuse(format!("condition {}: {error}", quoted(&text)));
+                parse_condition(&text).map_err(refuse).ok()
             })?;
             if count == 0 {
                 decoder.refuse_at(start, "a posture needs at least one condition");
@@ -118,7 +116,7 @@ fn parse_value(text: &str) -> Result<(Arc<str>, &str), &'static str> {
 /// `['a', 'b']`, and nothing after it.
 fn parse_values(text: &str) -> Result<Vec<Arc<str>>, &'static str> {
     let mut rest = text.strip_prefix('[').ok_or("a list of values is expected: ['a', 'b']")?;
-    let mut values = Vec::new();
+    let mut values = Vec::with_capacity(rest.split(',').count());
     loop {
         let (value, after) = parse_value(rest)?;
         values.push(value);

@@ -2,13 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::Decoder;
+use super::{Decoder, SELECTORS_MAX};
 use crate::hujson::Read;
 use crate::policy::{Policy, Selector, SelectorId};
 use crate::problem::{Refusal, nearest, quoted};
@@ -53,8 +52,9 @@ pub(super) enum Place {
 #[derive(Debug, Default)]
 pub(super) struct Names<'a> {
     selectors: Vec<Selector>,
-    ids: HashMap<Selector, SelectorId>,
-    /// What texts mean, but those of addresses, which are as quickly read as looked up.
+    /// Addresses and CIDRs: one has several texts, and is as quickly read as looked up.
+    prefixes: HashMap<IpNet, SelectorId>,
+    /// All others, of which each has one text.
     texts: HashMap<Cow<'a, str>, Known>,
 }
 
@@ -66,7 +66,7 @@ struct Known {
     places: u16,
 }
 
-impl Names<'_> {
+impl<'a> Names<'a> {
     /// The selectors, by id.
     pub(super) fn into_selectors(self) -> Vec<Selector> {
         self.selectors
@@ -77,25 +77,32 @@ impl Names<'_> {
         &self.selectors[id.0 as usize]
     }
 
-    fn intern(&mut self, selector: Selector) -> SelectorId {
-        // A policy of 4 MiB has fewer selectors than there are numbers.
-        let next = SelectorId(u32::try_from(self.selectors.len()).unwrap_or(u32::MAX));
-        match self.ids.entry(selector) {
-            Entry::Occupied(entry) => *entry.get(),
-            Entry::Vacant(entry) => {
-                self.selectors.push(entry.key().clone());
-                *entry.insert(next)
-            }
+    /// The id of a selector that may stand in a place; none if there are too many.
+    fn intern(&mut self, text: Cow<'a, str>, selector: Selector, place: u16) -> Option<SelectorId> {
+        let next = SelectorId(u32::try_from(self.selectors.len()).ok()?);
+        let known = match &selector {
+            Selector::Prefix(prefix) => self.prefixes.get(prefix).copied(),
+            _ => self.texts.get(&text).map(|known| known.id),
+        };
+        if known.is_none() && self.selectors.len() == SELECTORS_MAX {
+            return None;
         }
+        let id = known.unwrap_or(next);
+        match &selector {
+            Selector::Prefix(prefix) => drop(self.prefixes.insert(*prefix, id)),
+            _ => self.texts.entry(text).or_insert(Known { id, places: 0 }).places |= place,
+        }
+        if known.is_none() {
+            self.selectors.push(selector);
+        }
+        Some(id)
     }
 }
 
 impl<'a> Decoder<'a> {
     /// A list of selectors. Those that may not stand here are refused and left out.
     pub(super) fn selectors(&mut self, place: Place) -> Read<Vec<SelectorId>> {
-        let mut ids = Vec::new();
-        self.texts(|decoder, text| ids.extend(decoder.selector(place, text)))?;
-        Ok(ids)
+        self.texts(|decoder, text| decoder.selector(place, text))
     }
 
     /// A selector by its text; none if it may not stand here, which has been refused then.
@@ -115,12 +122,11 @@ impl<'a> Decoder<'a> {
                 return None;
             }
         };
-        let is_prefix = matches!(selector, Selector::Prefix(_));
-        let id = self.names.intern(selector);
-        if !is_prefix {
-            self.names.texts.entry(text).or_insert(Known { id, places: 0 }).places |= bit;
+        let id = self.names.intern(text, selector, bit);
+        if id.is_none() {
+            self.refuse(format!("the policy names more than {SELECTORS_MAX} selectors"));
         }
-        Some(id)
+        id
     }
 
     /// Whether a selector may stand in a place: what it names is defined, and the place is for such as it.
@@ -286,6 +292,11 @@ pub(super) fn is_domain(text: &str) -> bool {
 
 /// A text without white space around it.
 pub(super) fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
+    let is_graphic = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    let bytes = text.as_bytes();
+    if is_graphic(bytes.first()) && is_graphic(bytes.last()) {
+        return text;
+    }
     match text {
         Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
         Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::duration::{GoDuration, parse_duration};
 use super::selectors::{Place, is_domain, trimmed};
-use super::{Decoder, Step};
+use super::{Decoder, SHORT_BYTES_MAX, Step};
 use crate::hujson::{Kind, Read};
 use crate::policy::{Selector, SelectorId, SshAction, SshRule, SshUser};
 use crate::problem::quoted;
@@ -41,13 +41,7 @@ enum Action {
 
 impl<'a> Decoder<'a> {
     pub(super) fn ssh(&mut self) -> Read<()> {
-        let mut rules = Vec::new();
-        self.rules(|decoder, line| {
-            let rule = decoder.ssh_rule(line)?;
-            rules.push(rule);
-            Ok(())
-        })?;
-        self.policy.ssh = rules;
+        self.policy.ssh = self.rules(Self::ssh_rule)?;
         Ok(())
     }
 
@@ -102,33 +96,35 @@ impl<'a> Decoder<'a> {
     }
 
     fn ssh_destinations(&mut self, offsets: &mut Vec<usize>) -> Read<Vec<SelectorId>> {
-        let mut ids = Vec::new();
         self.texts(|decoder, text| {
-            if let Some(id) = decoder.selector(Place::SshDestination, text) {
-                offsets.push(decoder.reader.token());
-                ids.push(id);
-            }
-        })?;
-        Ok(ids)
+            let id = decoder.selector(Place::SshDestination, text)?;
+            offsets.push(decoder.reader.token());
+            Some(id)
+        })
     }
 
     fn ssh_users(&mut self, has_users: &mut bool) -> Read<Vec<SshUser>> {
-        let mut users = Vec::new();
         self.texts(|decoder, text| {
             *has_users = true;
             let user = trimmed(text);
-            match parse_ssh_user(&user) {
-                None => decoder.refuse(format!("user {} is not valid", quoted(&user))),
-                Some(SshUser::LocalPart(domain)) => match decoder.foreign_domain(&domain) {
-                    Some(message) => decoder.refuse(message),
-                    None => users.push(SshUser::LocalPart(domain)),
-                },
-                Some(user @ (SshUser::Root | SshUser::NonRoot | SshUser::Name(_))) => {
-                    users.push(user);
-                }
-            }
-        })?;
-        Ok(users)
+            decoder.ssh_user(&user).map_err(|message| decoder.refuse(message)).ok()
+        })
+    }
+
+    fn ssh_user(&mut self, text: &str) -> Result<SshUser, String> {
+        let domain = text.strip_prefix("localpart:*@").filter(|domain| is_domain(domain));
+        if let Some(domain) = domain {
+            return match self.foreign_domain(domain) {
+                Some(message) => Err(message),
+                None => Ok(SshUser::LocalPart(domain.into())),
+            };
+        }
+        match text {
+            "" | "*" => Err(format!("user {} is not valid", quoted(text))),
+            "root" => Ok(SshUser::Root),
+            "autogroup:nonroot" => Ok(SshUser::NonRoot),
+            _ => Ok(SshUser::Name(self.kept(text, SHORT_BYTES_MAX))),
+        }
     }
 
     /// `checkPeriod`, with where it stands.
@@ -145,14 +141,12 @@ impl<'a> Decoder<'a> {
     }
 
     fn accept_env(&mut self) -> Read<Vec<Arc<str>>> {
-        let mut names = Vec::new();
         self.texts(|decoder, name| {
             if name.is_empty() {
                 decoder.refuse("acceptEnv values cannot be empty");
             }
-            names.push(name.into());
-        })?;
-        Ok(names)
+            Some(decoder.kept(&name, SHORT_BYTES_MAX))
+        })
     }
 
     /// `recorder`: one selector or a list of them.
@@ -192,8 +186,14 @@ impl<'a> Decoder<'a> {
         if rule.src.is_empty() {
             return;
         }
+        let is_tagged = rule
+            .src
+            .iter()
+            .any(|id| matches!(self.names.selector(*id), Selector::Tag(_) | Selector::Tagged));
+        let first = rule.src[0];
+        let only = rule.src.iter().all(|id| *id == first).then_some(first);
         for (index, (id, offset)) in rule.dst.iter().zip(offsets).enumerate() {
-            if let Some(message) = self.ssh_mismatch(rule, *id) {
+            if let Some(message) = self.ssh_mismatch(is_tagged, only, *id) {
                 self.path.extend([Step::Field("dst"), Step::Index(index)]);
                 self.refuse_at(*offset, message);
                 self.path.truncate(self.path.len() - 2);
@@ -201,53 +201,36 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn ssh_mismatch(&self, rule: &SshRule, dst: SelectorId) -> Option<String> {
-        let mut sources = rule.src.iter().map(|id| self.names.selector(*id));
-        let is_tagged = sources.any(|source| matches!(source, Selector::Tag(_) | Selector::Tagged));
-        let dst_selector = self.names.selector(dst);
-        if let Selector::User(user) = dst_selector {
-            if is_tagged {
-                return Some(format!(
-                    "tags in SSH source cannot access user-owned devices ({user}); use autogroup:tagged or specific tags \
-                     as destinations instead"
-                ));
-            }
-            let is_same = rule.src.iter().all(|source| *source == dst);
-            return (!is_same).then(|| {
+    /// Why a destination does not go with sources of which one `is_tagged`, and which are all the `only` one if they
+    /// are alike.
+    fn ssh_mismatch(
+        &self,
+        is_tagged: bool,
+        only: Option<SelectorId>,
+        dst: SelectorId,
+    ) -> Option<String> {
+        match self.names.selector(dst) {
+            Selector::User(user) if is_tagged => Some(format!(
+                "tags in SSH source cannot access user-owned devices ({user}); use autogroup:tagged or specific tags \
+                 as destinations instead"
+            )),
+            Selector::User(user) => (only != Some(dst)).then(|| {
                 format!(
-                    "user destination requires source to contain only that same user {}; use autogroup:self instead for \
-                     same-user SSH access",
+                    "user destination requires source to contain only that same user {}; use autogroup:self instead \
+                     for same-user SSH access",
                     quoted(user)
                 )
-            });
-        }
-        if !is_tagged {
-            return None;
-        }
-        match dst_selector {
-            Selector::SelfNodes => Some(
-                "autogroup:self destination requires source to contain only users or groups, not tags or autogroup:tagged"
+            }),
+            Selector::SelfNodes if is_tagged => Some(
+                "autogroup:self destination requires source to contain only users or groups, not tags or \
+                 autogroup:tagged"
                     .to_owned(),
             ),
-            Selector::Member => {
-                Some("tags in SSH source cannot access autogroup:member (user-owned devices)".to_owned())
-            }
+            Selector::Member if is_tagged => Some(
+                "tags in SSH source cannot access autogroup:member (user-owned devices)".to_owned(),
+            ),
             _ => None,
         }
-    }
-}
-
-/// Reads a login name; none if it may not be one.
-fn parse_ssh_user(text: &str) -> Option<SshUser> {
-    let domain = text.strip_prefix("localpart:*@").filter(|domain| is_domain(domain));
-    if let Some(domain) = domain {
-        return Some(SshUser::LocalPart(domain.into()));
-    }
-    match text {
-        "" | "*" => None,
-        "root" => Some(SshUser::Root),
-        "autogroup:nonroot" => Some(SshUser::NonRoot),
-        _ => Some(SshUser::Name(text.into())),
     }
 }
 
