@@ -91,13 +91,12 @@ Example:
         #[command(subcommand)]
         verb: NodesVerb,
     },
-    /// Work with policies, which say who may reach whom
-    #[command(
-        visible_alias = "acl",
-        after_help = "\
-Example:
-  meshcontrol policy eval --policy policy.hujson --topology tailnet.json"
-    )]
+    /// Read, check, try out and replace the policy, which says who may reach whom
+    #[command(after_help = "\
+Examples:
+  meshcontrol policy check --file policy.hujson
+  meshcontrol policy diff --file policy.hujson
+  meshcontrol policy set --file policy.hujson")]
     Policy {
         #[command(subcommand)]
         verb: PolicyVerb,

@@ -43,6 +43,8 @@ pub(crate) struct Client {
     api_key: Option<Secret>,
     place: String,
     is_local: bool,
+    /// How long to wait for a server that is just starting.
+    patience: Duration,
 }
 
 impl Client {
@@ -59,6 +61,7 @@ impl Client {
                 api_key: None,
                 place: config.unix_socket.display().to_string(),
                 is_local: true,
+                patience: START_PATIENCE,
             });
         };
         let api_key = config.cli.api_key.clone().context(
@@ -78,7 +81,13 @@ impl Client {
             api_key: Some(api_key),
             place,
             is_local: false,
+            patience: Duration::ZERO,
         })
+    }
+
+    /// One that does not wait for a server to start.
+    pub(crate) fn impatient(self) -> Self {
+        Self { patience: Duration::ZERO, ..self }
     }
 
     /// `GET`, with a query of the parameters that are given.
@@ -97,6 +106,15 @@ impl Client {
         body: &impl Serialize,
     ) -> anyhow::Result<T> {
         self.send(self.request(Method::POST, path, &[]).json(body)).await
+    }
+
+    /// `PUT` with a JSON body.
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        self.send(self.request(Method::PUT, path, &[]).json(body)).await
     }
 
     /// `DELETE`, with a query of the parameters that are given.
@@ -126,8 +144,7 @@ impl Client {
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
         let request = request.build()?;
-        let patience = if self.is_local { START_PATIENCE } else { Duration::ZERO };
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + self.patience;
         let [mut pause, pause_max] = KNOCK_PAUSES;
         loop {
             let attempt = request.try_clone().context("invariant: the body is in memory")?;

@@ -58,7 +58,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve(args) => args.run(&session).await,
         Command::Users { verb } => verb.run(&session).await,
         Command::Nodes { verb } => verb.run(&session).await,
-        Command::Policy { verb } => verb.run(),
+        Command::Policy { verb } => verb.run(&session).await,
         Command::Preauthkeys { verb } => verb.run(&session).await,
         Command::Auth { verb } => verb.run(&session).await,
         Command::Apikeys { verb } => verb.run(&session).await,
