@@ -51,7 +51,7 @@ Example:
     #[command(visible_aliases = ["put", "update"], after_help = "\
 Examples:
   meshcontrol policy set --file policy.hujson
-  meshcontrol policy set --file - < policy.hujson")]
+  meshcontrol policy set --file -")]
     Set {
         /// The policy; `-` is standard input
         #[arg(short, long, value_name = "FILE")]
@@ -114,8 +114,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   meshcontrol policy fmt --file policy.hujson
-  meshcontrol policy fmt --file policy.hujson --write
-  meshcontrol policy fmt < policy.hujson")]
+  meshcontrol policy fmt --file policy.hujson --write")]
     Fmt(FmtArgs),
     /// Work out what a policy makes of a tailnet that a file describes; needs no server
     #[command(after_help = "\
