@@ -321,14 +321,22 @@ impl CompiledPolicy {
         }
     }
 
-    /// The nodes that an atom has among their members.
+    /// The nodes that have an atom among their members.
     pub(crate) fn nodes_in(&self, atom: Atom) -> RoaringBitmap {
+        self.nodes_of_classes(self.classes_in(atom))
+    }
+
+    pub(crate) fn has_nodes(&self, atom: Atom) -> bool {
+        self.classes_in(atom).next().is_some()
+    }
+
+    fn classes_in(&self, atom: Atom) -> impl Iterator<Item = u32> {
         let slots = self.hit.get(atom).map(|slots| &**slots);
-        let is_member = |slot: &u32| {
+        let is_member = move |slot: &u32| {
             self.class_at(*slot)
                 .is_some_and(|class| class.signature.members.binary_search(&atom).is_ok())
         };
-        self.nodes_of_classes(slots.into_iter().flatten().filter(is_member))
+        slots.into_iter().flatten().filter(is_member)
     }
 
     fn nodes_of_classes(&self, slots: impl Iterator<Item = u32>) -> RoaringBitmap {

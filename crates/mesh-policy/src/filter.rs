@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 use crate::compiled::{Class, CompiledPolicy, Firsts};
 use crate::delta::PolicyDelta;
 use crate::facts::NodeFacts;
-use crate::policy::PortRange;
+use crate::policy::{PortRange, Selector};
 use crate::program::{Atom, Effect, INTERNET, Item, Kind, Scope, WILDCARD};
 use crate::ranges::{IpRange, IpRanges};
 use crate::sources::{SourceKeyId, SourceText};
@@ -98,7 +98,7 @@ impl CompiledPolicy {
         let item = &self.program.items[number as usize];
         let mut hasher = DefaultHasher::new();
         let key = self.program.keys.get(item.sources);
-        (key.is_danger_all, key.is_everybody).hash(&mut hasher);
+        (key.is_danger_all, key.is_everybody, key.is_reversed).hash(&mut hasher);
         let mut names: Vec<_> = Vec::new();
         for atom in &*key.atoms {
             match self.policy().selectors.get(*atom as usize) {
@@ -233,11 +233,7 @@ impl CompiledPolicy {
                 capability_rule(src_ips, cap_grant)
             }
             Effect::Companion(cap_map) => {
-                let mut dsts: Vec<IpNet> = destinations
-                    .flat_map(|destination| self.prefixes_hit(to, destination.atom))
-                    .collect();
-                dsts.sort();
-                dsts.dedup();
+                let dsts = self.companion_prefixes(to, item);
                 let cap_grant =
                     (!dsts.is_empty()).then(|| CapGrant { dsts, cap_map: cap_map.clone() });
                 capability_rule(src_ips, cap_grant.into_iter().collect())
@@ -320,7 +316,7 @@ impl CompiledPolicy {
     fn addresses_hit(&self, to: &Receiver<'_>, scope: Scope, atom: Atom) -> Vec<Arc<str>> {
         let is_via = scope != Scope::Tailnet;
         match self.program.kind(atom) {
-            Kind::Everybody if is_via => texts_where(&WILDCARD, |range| to.carries_some(range)),
+            Kind::Everybody if is_via => Vec::new(),
             Kind::Everybody => vec!["*".into()],
             Kind::Identity => {
                 self.node_addresses_hit(to, atom, is_via).map(|ip| ip.to_string().into()).collect()
@@ -333,24 +329,25 @@ impl CompiledPolicy {
         }
     }
 
+    /// What a companion's destinations, which are sources of the written rule, leave: they are one set of addresses.
+    fn companion_prefixes(&self, to: &Receiver<'_>, item: &Item) -> Vec<IpNet> {
+        let mut union = IpRanges::default();
+        for destination in self.program.destinations_of(item) {
+            match self.policy().selectors.get(destination.atom as usize) {
+                Some(Selector::Any) => union.extend(&WILDCARD),
+                Some(Selector::DangerAll) => union.extend(&IpRanges::all()),
+                _ => union.extend(&self.addresses_of(destination.atom)),
+            }
+        }
+        to.prefixes_in(&union)
+    }
+
     /// What a destination of capabilities leaves: of each prefix the node's addresses in it, else all of it if it meets
     /// a route of the node.
     fn prefixes_hit(&self, to: &Receiver<'_>, atom: Atom) -> Vec<IpNet> {
-        let own = |set: &IpRanges| -> Vec<IpNet> {
-            let prefixes = set.prefixes().flat_map(|prefix| {
-                let inside = to.facts.addresses().filter(|ip| prefix.contains(ip));
-                let inside: Vec<IpNet> = inside.map(IpNet::from).collect();
-                let is_carried = inside.is_empty() && to.carries(&prefix);
-                inside.into_iter().chain(is_carried.then_some(prefix))
-            });
-            let mut prefixes: Vec<IpNet> = prefixes.collect();
-            prefixes.sort();
-            prefixes.dedup();
-            prefixes
-        };
         match self.program.kind(atom) {
-            Kind::Everybody => own(&IpRanges::all()),
-            Kind::Literal(ranges) => own(ranges),
+            Kind::Everybody => to.prefixes_in(&IpRanges::all()),
+            Kind::Literal(ranges) => to.prefixes_in(ranges),
             Kind::Identity => self.node_addresses_hit(to, atom, false).map(IpNet::from).collect(),
             Kind::Internet | Kind::SelfNodes => Vec::new(),
         }
@@ -389,20 +386,20 @@ impl CompiledPolicy {
         if key.is_danger_all {
             return Arc::new(["*".into()]);
         }
-        let set_of = |atom: &Atom| self.addresses_of(*atom);
-        if !key.is_everybody {
+        let is_joined = !key.is_everybody && !key.is_reversed;
+        if is_joined {
             let mut union = IpRanges::default();
-            key.atoms.iter().for_each(|atom| union.extend(&set_of(atom)));
+            key.atoms.iter().for_each(|atom| union.extend(&self.addresses_of(*atom)));
             return sorted_text(union.ranges().map(|range| range.to_string().into()));
         }
-        let routes = self.routes.keys().filter(|route| route.prefix_len() > 0);
-        let others = key.atoms.iter().flat_map(|atom| {
-            let texts: Vec<Arc<str>> =
-                set_of(atom).ranges().map(|range| range.to_string().into()).collect();
-            texts
+        let each = key.atoms.iter().flat_map(|atom| {
+            let set = self.addresses_of(*atom);
+            set.ranges().map(|range| range.to_string().into()).collect::<Vec<Arc<str>>>()
         });
+        let routes = self.routes.keys().filter(|route| route.prefix_len() > 0);
         let wildcard = WILDCARD.ranges().map(|range| range.to_string().into());
-        sorted_text(wildcard.chain(routes.map(|route| route.to_string().into())).chain(others))
+        let everybody = wildcard.chain(routes.map(|route| route.to_string().into()));
+        sorted_text(each.chain(key.is_everybody.then_some(everybody).into_iter().flatten()))
     }
 
     /// The addresses of an atom but `*`.
@@ -422,13 +419,23 @@ impl CompiledPolicy {
         }
     }
 
+    /// Whether a rule has any destination: one for nobody is not there.
+    fn has_destination(&self, item: &Item) -> bool {
+        self.program.destinations_of(item).iter().any(|to| match self.program.kind(to.atom) {
+            Kind::Everybody | Kind::Internet => true,
+            Kind::Literal(ranges) => !ranges.is_empty(),
+            Kind::Identity => self.has_nodes(to.atom),
+            Kind::SelfNodes => false,
+        })
+    }
+
     /// Where in the tailnet's rules those of the same sources and protocol begin.
     fn find_firsts(&self) -> Firsts {
         let mut firsts = Firsts::new();
         for (number, item) in (0..).zip(&self.program.items) {
             if let (Effect::Ports { proto }, Scope::Tailnet) = (&item.effect, item.scope) {
                 let text = self.source_text(item.sources);
-                if !text.is_empty() {
+                if !text.is_empty() && self.has_destination(item) {
                     firsts.entry((text, *proto)).or_insert(number);
                 }
             }
@@ -445,6 +452,20 @@ impl Receiver<'_> {
     /// Whether one of its subnet routes shares an address with a prefix.
     fn carries(&self, prefix: &IpNet) -> bool {
         self.subnets.iter().any(|route| route.contains(prefix) || prefix.contains(route))
+    }
+
+    /// Of each prefix of a set the node's addresses in it, else all of it if it meets a route of the node.
+    fn prefixes_in(&self, set: &IpRanges) -> Vec<IpNet> {
+        let prefixes = set.prefixes().flat_map(|prefix| {
+            let inside = self.facts.addresses().filter(|ip| prefix.contains(ip));
+            let inside: Vec<IpNet> = inside.map(IpNet::from).collect();
+            let is_carried = inside.is_empty() && self.carries(&prefix);
+            inside.into_iter().chain(is_carried.then_some(prefix))
+        });
+        let mut prefixes: Vec<IpNet> = prefixes.collect();
+        prefixes.sort();
+        prefixes.dedup();
+        prefixes
     }
 
     fn carries_some(&self, range: IpRange) -> bool {

@@ -149,6 +149,8 @@ pub(crate) struct Marks {
     pub(crate) reached_by_everybody: bool,
     /// As a source it reaches the whole Internet.
     pub(crate) reaches_internet: bool,
+    /// As a source it reaches the whole Internet, and not only as a part of everybody.
+    pub(crate) reaches_internet_by_name: bool,
     /// As a source it reaches its user's own nodes.
     pub(crate) reaches_self: bool,
 }
@@ -201,6 +203,8 @@ pub(crate) struct Program {
     pub(crate) all_to_all: bool,
     /// `*` reaches the whole Internet.
     pub(crate) everybody_reaches_internet: bool,
+    /// `*` reaches the whole Internet, and not only as a part of everybody.
+    everybody_reaches_internet_by_name: bool,
     /// `*` reaches its user's own nodes.
     pub(crate) everybody_reaches_self: bool,
     /// From sources to destinations.
@@ -211,8 +215,8 @@ pub(crate) struct Program {
     pub(crate) exit: Atom,
     /// Literals that lie inside the Internet: exit nodes let their packets in.
     pub(crate) inside_internet: Vec<Atom>,
-    /// The atom of `*`, if the policy names or implies it.
-    pub(crate) everybody: Option<Atom>,
+    /// Atoms that are everybody: `*`, named or implied, and `autogroup:danger-all`.
+    pub(crate) everybody: Vec<Atom>,
     pub(crate) literals: Literals,
     /// Sources narrowed by postures.
     pub(crate) postured: Vec<Postured>,
@@ -237,7 +241,8 @@ impl Program {
 
     /// What an atom is; those beyond the selectors are of identity, but for the `*` of a rule that is not written.
     pub(crate) fn kind(&self, atom: Atom) -> &Kind {
-        let unnamed = if Some(atom) == self.everybody { &Kind::Everybody } else { &Kind::Identity };
+        let unnamed =
+            if self.everybody.contains(&atom) { &Kind::Everybody } else { &Kind::Identity };
         self.kinds.get(atom as usize).unwrap_or(unnamed)
     }
 
@@ -274,10 +279,28 @@ impl Program {
             || from.iter().any(|atom| do_share(self.reaches.of(*atom), to))
     }
 
+    /// The same, but for rules whose destination is `*`.
+    pub(crate) fn does_reach_by_name(&self, from: &[Atom], to: &[Atom]) -> bool {
+        to.iter().any(|atom| self.marks[*atom as usize].reached_by_everybody)
+            || from.iter().any(|atom| do_share(self.reaches.of(*atom), to))
+    }
+
+    /// Whether what an atom stands for are nodes by who they belong to, also inside the routes of others: postures say
+    /// nothing about addresses.
+    pub(crate) fn is_identity(&self, atom: Atom) -> bool {
+        self.kinds.get(atom as usize) == Some(&Kind::Identity)
+    }
+
     /// Whether something hit by these reaches the whole Internet.
     pub(crate) fn does_reach_internet(&self, from: &[Atom]) -> bool {
         self.everybody_reaches_internet
             || from.iter().any(|atom| self.marks[*atom as usize].reaches_internet)
+    }
+
+    /// The same, but for rules whose destination is `*` alone.
+    pub(crate) fn does_reach_internet_by_name(&self, from: &[Atom]) -> bool {
+        self.everybody_reaches_internet_by_name
+            || from.iter().any(|atom| self.marks[*atom as usize].reaches_internet_by_name)
     }
 
     /// Whether one of these reaches its user's own nodes.
@@ -471,7 +494,11 @@ impl<'a> Builder<'a> {
             .collect();
         Program {
             literals: Literals::new(literals),
-            everybody: self.any,
+            everybody: self
+                .any
+                .into_iter()
+                .chain(position(self.policy, &Selector::DangerAll))
+                .collect(),
             inside_internet,
             items_by_atom: items_by_atom(atom_count, &self.items, &self.destinations),
             cache: SourceCache::new(self.keys.len()),
@@ -487,6 +514,7 @@ impl<'a> Builder<'a> {
             vias: self.vias,
             all_to_all: self.everybody.reaches_everybody,
             everybody_reaches_internet: self.everybody.reaches_internet,
+            everybody_reaches_internet_by_name: self.everybody.reaches_internet_by_name,
             everybody_reaches_self: self.everybody.reaches_self,
             marks: self.marks,
             reaches,
@@ -606,14 +634,7 @@ impl<'a> Builder<'a> {
     }
 
     fn new_key(&mut self, atoms: &[Atom]) -> SourceKeyId {
-        let is = |wanted: &Selector| {
-            atoms.iter().any(|atom| self.policy.selectors.get(*atom as usize) == Some(wanted))
-        };
-        let key = SourceKey {
-            is_danger_all: is(&Selector::DangerAll),
-            is_everybody: is(&Selector::Any),
-            atoms: atoms.into(),
-        };
+        let key = SourceKey::of_sources(atoms, self.policy);
         let id = self.keys.intern(key);
         if let [atom] = atoms
             && let Some(single) = self.single_keys.get_mut(*atom as usize)
@@ -641,6 +662,9 @@ impl<'a> Builder<'a> {
         }
         if covers_internet {
             self.mark_sources(src, |marks| marks.reaches_internet = true);
+        }
+        if self.union(dst).covers(&INTERNET) {
+            self.mark_sources(src, |marks| marks.reaches_internet_by_name = true);
         }
         for to in dst.iter().copied().chain(covers_internet.then_some(self.exit)) {
             if self.is_everybody(to) {
@@ -694,7 +718,7 @@ impl<'a> Builder<'a> {
         for (capability, companion) in COMPANIONS {
             if rule.app.iter().any(|(name, _)| **name == *capability) {
                 let companion: Capabilities = [(Arc::from(companion), None)].into_iter().collect();
-                let sources = self.key(dst);
+                let sources = self.keys.intern(SourceKey::of_destinations(dst, self.policy));
                 self.add_item(sources, src, 0, Effect::Companion(Arc::new(companion)), scope);
             }
         }

@@ -10,7 +10,7 @@ use rpds::RedBlackTreeMapSync;
 use crate::compiled::{Class, CompiledPolicy};
 use crate::delta::PolicyDelta;
 use crate::facts::NodeFacts;
-use crate::program::{Atom, Atoms, Kind, Via, WILDCARD, do_share};
+use crate::program::{Atom, Atoms, Kind, Via};
 
 /// An active route of the tailnet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -138,7 +138,8 @@ impl CompiledPolicy {
             covered.extend(self.nodes().filter(is_inside).map(|node| node.id));
         }
         for class in covered.iter().filter_map(|id| self.class(*id)) {
-            atoms.extend(class.signature.members.iter());
+            let members = class.signature.members.iter().copied();
+            atoms.extend(members.filter(|atom| self.program.is_identity(*atom)));
         }
         atoms.sort_unstable();
         atoms.dedup();
@@ -160,11 +161,10 @@ impl CompiledPolicy {
         via.destinations.iter().any(|atom| match self.program.kind(*atom) {
             Kind::Internet => prefix.prefix_len() == 0,
             _ if prefix.prefix_len() == 0 => false,
-            Kind::Everybody => WILDCARD.overlaps(&prefix),
             Kind::Identity | Kind::Literal(_) => {
                 route.is_some_and(|route| route.atoms.binary_search(atom).is_ok())
             }
-            Kind::SelfNodes => false,
+            Kind::SelfNodes | Kind::Everybody => false,
         })
     }
 
@@ -227,48 +227,41 @@ impl CompiledPolicy {
         };
         let mut steered = Steered::Free;
         for via in program.vias.iter().filter(concerns) {
-            if self.carrier(via, route) == Some(router) {
+            if self.is_carrier(via, router, prefix, route) {
                 steered = Steered::Included;
                 break;
             }
             steered = Steered::Excluded;
         }
-        let is_exit = prefix.prefix_len() == 0;
-        let is_free = || {
-            if is_exit {
-                program.does_reach_internet(hits)
-            } else {
-                program.does_reach(hits, &route.atoms)
+        let has_other_way = match steered {
+            Steered::Free => false,
+            Steered::Included | Steered::Excluded if prefix.prefix_len() == 0 => {
+                program.does_reach_internet_by_name(hits)
             }
+            Steered::Included | Steered::Excluded => program.does_reach_by_name(hits, &route.atoms),
         };
-        match steered {
-            Steered::Free => Steered::Free,
-            Steered::Included | Steered::Excluded if is_free() => {
-                if steered == Steered::Included && (is_exit || route.primary == Some(router)) {
-                    Steered::Included
-                } else {
-                    Steered::Free
-                }
-            }
-            Steered::Included | Steered::Excluded => steered,
+        // Where another rule leads there too, a `via` grant takes nothing away, and adds nothing but the primary.
+        if has_other_way && !(steered == Steered::Included && route.primary == Some(router)) {
+            return Steered::Free;
         }
+        steered
     }
 
-    /// The router of a `via` grant that carries a route: of those with its tags the first registered that is online.
-    fn carrier(&self, via: &Via, route: &Route) -> Option<NodeId> {
-        route.advertisers.iter().copied().find(|id| {
-            self.node(*id).is_some_and(|node| node.online)
-                && self
-                    .class(*id)
-                    .is_some_and(|class| do_share(&sorted(&via.tags), &class.signature.members))
-        })
+    /// Whether a router carries a route for a `via` grant: of those with its tags the first registered that is online.
+    /// Exit routes are carried by all.
+    fn is_carrier(&self, via: &Via, router: NodeId, prefix: IpNet, route: &Route) -> bool {
+        let is_candidate = |id: &NodeId| {
+            let is_online = self.node(*id).is_some_and(|node| node.online);
+            let has_tag = |class: &Class| {
+                via.tags.iter().any(|tag| class.signature.members.binary_search(tag).is_ok())
+            };
+            is_online && self.class(*id).is_some_and(has_tag)
+        };
+        if prefix.prefix_len() == 0 {
+            return is_candidate(&router);
+        }
+        route.advertisers.iter().copied().find(is_candidate) == Some(router)
     }
-}
-
-fn sorted(atoms: &[Atom]) -> Vec<Atom> {
-    let mut atoms = atoms.to_vec();
-    atoms.sort_unstable();
-    atoms
 }
 
 /// What `via` grants make of a route.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::policy::{Policy, Selector};
 use crate::program::Atom;
 
 /// How many texts of a source are kept: streams ask for the one they told and the newest.
@@ -18,14 +19,34 @@ pub(crate) struct SourceKey {
     pub(crate) is_danger_all: bool,
     /// `*` is among them.
     pub(crate) is_everybody: bool,
+    /// They were written as destinations: each stands by itself, addresses are not joined.
+    pub(crate) is_reversed: bool,
     /// All of them, sorted.
     pub(crate) atoms: Arc<[Atom]>,
 }
 
 impl SourceKey {
-    /// `*` alone.
+    /// The sources of a rule.
+    pub(crate) fn of_sources(atoms: &[Atom], policy: &Policy) -> Self {
+        let is = |wanted: &Selector| {
+            atoms.iter().any(|atom| policy.selectors.get(*atom as usize) == Some(wanted))
+        };
+        Self {
+            is_danger_all: is(&Selector::DangerAll),
+            is_everybody: is(&Selector::Any),
+            is_reversed: false,
+            atoms: atoms.into(),
+        }
+    }
+
+    /// The destinations of a rule, as sources of the other direction.
+    pub(crate) fn of_destinations(atoms: &[Atom], policy: &Policy) -> Self {
+        Self { is_reversed: true, ..Self::of_sources(atoms, policy) }
+    }
+
+    /// `*` alone, where a policy does not write it.
     pub(crate) fn everybody() -> Self {
-        Self { is_danger_all: false, is_everybody: true, atoms: Arc::new([]) }
+        Self { is_danger_all: false, is_everybody: true, is_reversed: false, atoms: Arc::new([]) }
     }
 }
 
