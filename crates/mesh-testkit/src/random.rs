@@ -292,8 +292,9 @@ impl World {
                 .iter()
                 .all(|node| node.ipv4 != Some(v4(*number)) && node.ipv6 != Some(v6(*number)))
         };
-        let number =
-            (1 + u16::from(random.chance(30))..).find(is_free).expect("invariant: few nodes");
+        let number = (1 + u16::from(random.chance(30))..u16::MAX)
+            .find(is_free)
+            .expect("invariant: few nodes");
         match random.below(10) {
             0 => (None, Some(v6(number))),
             1 => (Some(v4(number)), None),

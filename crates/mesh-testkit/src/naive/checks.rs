@@ -20,20 +20,24 @@ impl Naive<'_> {
         tests && self.policy.ssh_tests.iter().all(is_passed)
     }
 
-    /// Section 11.1; none if the test is malformed.
+    /// Section 11.1; none if the test is malformed. Of a source with several addresses all must be accepted, and none
+    /// must be denied: the stricter reading of section 15.
     fn passes(&self, test: &Test) -> Option<bool> {
         let src = self.test_prefixes(&self.test_selector(&test.src)?)?;
         let protos = test_protocols(&test.proto)?;
         if src.is_empty() || (test.accept.is_empty() && test.deny.is_empty()) {
             return None;
         }
-        for (destinations, is_wanted) in [(&test.accept, true), (&test.deny, false)] {
-            for destination in destinations {
-                let (dst, port) = self.test_destination(destination)?;
-                let is_allowed = src.iter().all(|src| self.allows(*src, &protos, &dst, port));
-                if is_allowed != is_wanted {
-                    return Some(false);
-                }
+        for destination in &test.accept {
+            let (dst, port) = self.test_destination(destination)?;
+            if !src.iter().all(|src| self.allows(*src, &protos, &dst, port)) {
+                return Some(false);
+            }
+        }
+        for destination in &test.deny {
+            let (dst, port) = self.test_destination(destination)?;
+            if src.iter().any(|src| self.allows(*src, &protos, &dst, port)) {
+                return Some(false);
             }
         }
         Some(true)
@@ -105,7 +109,7 @@ impl Naive<'_> {
         is_defined(self.policy.hosts.contains_key(&name), Selector::Host(name))
     }
 
-    /// Section 11.1: the prefixes of a selector. Addresses of nodes stand alone.
+    /// Section 11.1: the prefixes of a selector. Addresses of nodes stand alone; `*` has subnets, as in rules.
     fn test_prefixes(&self, selector: &Selector) -> Option<Vec<IpNet>> {
         if *selector == Selector::SelfNodes {
             return None;

@@ -4,19 +4,20 @@ use ipnet::IpNet;
 use mesh_policy::{CapGrant, FilterRule, IpRanges, NetPortRange, NodeFacts};
 
 use super::Naive;
-use super::rules::{Caps, Entry, Rule, Target};
+use super::rules::{Caps, Entry, Origin, Rule, Target};
 use super::selectors::{hits, internet};
 
 impl Naive<'_> {
     /// Section 6: compiled, merged, reduced.
     pub(super) fn packet_filter(&self, node: &NodeFacts) -> Vec<FilterRule> {
-        let merged = merge(&self.rules[&node.id]);
+        let rules = self.rules[&node.id].iter().filter(|rule| rule.origin != Origin::ViaApp);
+        let merged = merge(rules);
         merged.iter().filter_map(|rule| reduce(rule, node)).collect()
     }
 }
 
 /// Section 6.8: port rules of the same sources, as text, and the same protocol are one, where the first stands.
-fn merge(rules: &[Rule]) -> Vec<Rule> {
+fn merge<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<Rule> {
     let mut merged: Vec<Rule> = Vec::new();
     for rule in rules {
         let Target::Ports { entries, proto } = &rule.target else {

@@ -41,7 +41,7 @@ impl Naive<'_> {
         let lets_in = |rule: &Rule| {
             let is_same_user = match rule.origin {
                 Origin::SelfOf(user) => from.user() == Some(user),
-                Origin::Global | Origin::Via => true,
+                Origin::Global | Origin::Companion | Origin::Via | Origin::ViaApp => true,
             };
             let is_exit = || to.is_exit_node() && rule.target.covers_internet();
             is_same_user && rule.src.hits(from) && (rule.target.hits(to) || is_exit())
@@ -64,7 +64,8 @@ impl Naive<'_> {
         routes
     }
 
-    /// Section 8.3, without `via`. Rules for `autogroup:self` are about nodes, not about routes (6.6).
+    /// Section 8.3, without `via`: what a grant with `via` lets a viewer use is told by [`Self::steering`]. Rules for
+    /// `autogroup:self` are about nodes, not about routes (6.6).
     fn is_shown_unsteered(&self, viewer: &NodeFacts, peer: &NodeFacts, route: &IpNet) -> bool {
         let is_about = |rule: &&Rule| !matches!(rule.origin, Origin::SelfOf(_));
         let mut rules = self.rules[&viewer.id].iter().filter(is_about);
@@ -72,7 +73,8 @@ impl Naive<'_> {
             return rules.any(|rule| rule.src.hits(viewer) && rule.target.covers_internet());
         }
         let may_use = |rule: &Rule| {
-            let there = rule.src.hits(viewer) && rule.target.overlaps(route);
+            let is_steered = matches!(rule.origin, Origin::Via | Origin::ViaApp);
+            let there = !is_steered && rule.src.hits(viewer) && rule.target.overlaps(route);
             let back = rule.src.overlaps(route) && rule.target.hits(viewer);
             let out = || {
                 rule.src.overlaps(route) && rule.target.covers_internet() && viewer.is_exit_node()
@@ -99,7 +101,7 @@ impl Naive<'_> {
             let target = rule.target.without_wildcard();
             let is_covered =
                 if is_exit(route) { target.covers_internet() } else { target.overlaps(route) };
-            rule.origin != Origin::Via && rule.src.hits(viewer) && is_covered
+            rule.origin == Origin::Global && rule.src.hits(viewer) && is_covered
         });
         let is_primary = self.primaries.get(route) == Some(&peer.id);
         match (is_included, has_other_way) {
@@ -130,16 +132,13 @@ impl Naive<'_> {
     }
 
     /// Section 8.4: the routers that carry a route for a grant with `via`: of a subnet the first registered one that is
-    /// online; of the Internet all, for exit routes have no primary (8.2).
+    /// online; of the Internet all that are online, for exit routes have no primary (8.2).
     fn via_winners(&self, grant: &Grant, route: &IpNet) -> Vec<NodeId> {
-        let group = self
-            .nodes
-            .values()
-            .filter(|node| self.has_tag_of(&grant.via, node) && node.active_routes.contains(route));
-        if is_exit(route) {
-            return group.map(|node| node.id).collect();
-        }
-        group.filter(|node| node.online).map(|node| node.id).take(1).collect()
+        let group = self.nodes.values().filter(|node| {
+            self.has_tag_of(&grant.via, node) && node.online && node.active_routes.contains(route)
+        });
+        let most = if is_exit(route) { usize::MAX } else { 1 };
+        group.map(|node| node.id).take(most).collect()
     }
 }
 

@@ -27,8 +27,12 @@ pub(super) enum Origin {
     Global,
     /// It is about the nodes of this user: `autogroup:self`.
     SelfOf(UserId),
+    /// It tells sources of a grant who may use them (6.5); it is the same on all nodes.
+    Companion,
     /// It is about what the node routes for a grant with `via`.
     Via,
+    /// As [`Self::Via`], of a grant with `app` alone: it carries routes, and is in no packet filter.
+    ViaApp,
 }
 
 /// Section 6.2: where a rule lets packets come from.
@@ -226,7 +230,7 @@ impl Naive<'_> {
             part.app,
             &reversed,
             &self.source_prefixes(part, &src),
-            Origin::Global,
+            Origin::Companion,
         ));
         rules
     }
@@ -379,29 +383,33 @@ impl Naive<'_> {
             return Vec::new();
         }
         let src = self.sources(&grant.src, &grant.src_posture);
-        let entries = |selector: &SelectorId, ports: &[PortRange]| -> Vec<Entry> {
-            let selector = self.policy.selector(*selector);
-            if *selector == Selector::Any {
-                return Vec::new();
-            }
-            let entries = self.entries(selector, ports).into_iter();
-            if *selector == Selector::Internet {
-                return entries.filter(|_| node.is_exit_node()).collect();
-            }
-            let is_routed = |set: &IpRanges| node.subnet_routes().any(|route| set.overlaps(&route));
-            entries.filter(|entry| is_routed(&entry.set)).collect()
+        let rule = |proto: Option<u8>, ports: &[PortRange], origin: Origin| {
+            let entries = grant.dst.iter().flat_map(|dst| self.via_entries(*dst, ports, node));
+            let target = Target::Ports { entries: entries.collect(), proto };
+            Rule { src: src.clone(), target, origin }
         };
-        let rule = |ip: &mesh_policy::policy::IpProtocolPorts| {
-            let entries: Vec<Entry> =
-                grant.dst.iter().flat_map(|dst| entries(dst, &ip.ports)).collect();
-            let target = Target::Ports { entries, proto: ip.proto };
-            Rule { src: src.clone(), target, origin: Origin::Via }
-        };
-        if src.set.is_empty() {
-            Vec::new()
-        } else {
-            grant.ip.iter().map(rule).filter(|rule| !rule.target.sets().is_empty()).collect()
+        let mut rules: Vec<Rule> =
+            grant.ip.iter().map(|ip| rule(ip.proto, &ip.ports, Origin::Via)).collect();
+        if grant.ip.is_empty() {
+            rules.push(rule(None, &[PortRange::ALL], Origin::ViaApp));
         }
+        rules.retain(|rule| !rule.src.set.is_empty() && !rule.target.sets().is_empty());
+        rules
+    }
+
+    /// Section 6.7: the parts of a destination that a node has routes to.
+    fn via_entries(&self, dst: SelectorId, ports: &[PortRange], node: &NodeFacts) -> Vec<Entry> {
+        let selector = self.policy.selector(dst);
+        let is_routed = |set: &IpRanges| {
+            if *selector == Selector::Internet {
+                return node.is_exit_node();
+            }
+            node.subnet_routes().any(|route| set.overlaps(&route))
+        };
+        if *selector == Selector::Any {
+            return Vec::new();
+        }
+        self.entries(selector, ports).into_iter().filter(|entry| is_routed(&entry.set)).collect()
     }
 
     /// Section 6.7: whether a node has one of some tags.

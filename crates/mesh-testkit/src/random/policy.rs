@@ -58,7 +58,8 @@ impl fmt::Display for Sections {
 }
 
 impl Sections {
-    pub(super) fn new(random: &mut Random) -> Self {
+    /// A policy drawn at random.
+    pub fn new(random: &mut Random) -> Self {
         let hosts = HOSTS.iter().map(|(name, address)| (*name, quoted(address)));
         let owners = TAGS.iter().map(|tag| (*tag, list(&["alice@example.com"])));
         let mut sections = Self { values: BTreeMap::new(), rules: BTreeMap::new() };
@@ -87,7 +88,7 @@ impl Sections {
     }
 
     /// Changes one section: another value, or an entry that comes, goes or moves.
-    pub(super) fn edit(&mut self, random: &mut Random) {
+    pub fn edit(&mut self, random: &mut Random) {
         let values = ["groups", "ipsets", "postures", "flags", "autoApprovers"];
         let rules = ["acls", "grants", "ssh", "nodeAttrs"];
         match random.below(8) {
