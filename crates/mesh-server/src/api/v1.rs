@@ -28,7 +28,7 @@ use super::AppState;
 pub use api_keys::{ApiKey, ApiKeyList, MintedApiKey};
 pub use health::Health;
 pub use nodes::{Node, NodeAnswer, NodeList};
-pub use policy::{PolicyAnswer, PolicyVersionHead, PolicyVersionList, TestAnswer};
+pub use policy::{PolicyAnswer, PolicyVersionHead, PolicyVersionList, TestAnswer, WithText};
 pub use preauth_keys::{PreAuthKey, PreAuthKeyAnswer, PreAuthKeyList};
 pub use users::{User, UserAnswer, UserList};
 
@@ -69,6 +69,8 @@ fn policy_routes() -> Router<AppState> {
         .route("/policy", get(policy::show).put(policy::set))
         .route("/policy/check", post(policy::check))
         .route("/policy/test", post(policy::test))
+        .route("/policy/explain", post(policy::explain))
+        .route("/policy/diff", post(policy::diff))
         .route("/policy/versions", get(policy::versions))
         .route("/policy/versions/{id}", get(policy::version))
         .layer(DefaultBodyLimit::max(policy::POLICY_BODY_BYTES_MAX))

@@ -2,17 +2,22 @@
 //!
 //! Beyond headscale: versions with who wrote them, `ETag` and `If-Match` against lost updates, and what a policy would do.
 
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::{Extension, Json};
-use mesh_model::{PolicyVersion, Timestamp};
-use mesh_policy::{CompiledPolicy, POLICY_BYTES_MAX, TestReport};
+use ipnet::IpNet;
+use mesh_model::{Node, NodeId, PolicyVersion, Timestamp};
+use mesh_policy::{
+    CompiledPolicy, Explanation, POLICY_BYTES_MAX, Party, PolicyDiff, Question, TestReport,
+};
 use mesh_state::{Command, NewPolicy, Outcome, Snapshot, policy_digest};
 use serde::{Deserialize, Serialize};
 
-use super::Done;
+use super::{Done, find_node};
 use crate::api::access::Author;
 use crate::api::extract::{Body, Path, or_default};
 use crate::api::{AppState, Problem};
@@ -176,7 +181,7 @@ pub struct TestAnswer {
     pub passed: bool,
     /// All of them.
     #[serde(flatten)]
-    pub report: TestReport,
+    pub report: WithText<TestReport>,
 }
 
 /// `POST /policy/test`: runs the tests of a policy, or without one those of the policy in force.
@@ -185,7 +190,102 @@ pub(super) async fn test(
     Body(Text { policy }): Body<Text>,
 ) -> Result<Json<TestAnswer>, Problem> {
     let report = ask(&state, policy, |_, compiled| Ok(compiled.run_tests())).await?;
-    Ok(Json(TestAnswer { passed: report.passed(), report }))
+    let passed = report.passed();
+    let Json(report) = WithText::new(report);
+    Ok(Json(TestAnswer { passed, report }))
+}
+
+/// Whether somebody reaches something.
+#[derive(Debug, Deserialize)]
+pub(super) struct Ask {
+    /// A node by id or name, or a selector.
+    #[serde(default, deserialize_with = "or_default")]
+    src: String,
+    /// The same; a port may follow: `tag:db:5432`, `[fd7a::1]:80`.
+    #[serde(default, deserialize_with = "or_default")]
+    dst: String,
+    /// A protocol by name or number; the default set if empty.
+    #[serde(default, deserialize_with = "or_default")]
+    proto: String,
+    /// The text to ask about; empty for the policy in force.
+    #[serde(default, deserialize_with = "or_default")]
+    policy: String,
+}
+
+/// An answer for programs, with its text for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WithText<T> {
+    /// For people.
+    pub text: String,
+    /// For programs.
+    #[serde(flatten)]
+    pub answer: T,
+}
+
+impl<T: fmt::Display> WithText<T> {
+    fn new(answer: T) -> Json<Self> {
+        Json(Self { text: answer.to_string(), answer })
+    }
+}
+
+/// `POST /policy/explain`: which rules let somebody reach something, or why none does.
+pub(super) async fn explain(
+    State(state): State<AppState>,
+    Body(Ask { src, dst, proto, policy }): Body<Ask>,
+) -> Result<Json<WithText<Explanation>>, Problem> {
+    let proto = if proto.is_empty() { None } else { Some(Question::parse_protocol(&proto)) };
+    let proto = proto.transpose().map_err(|error| at("proto", error))?;
+    let question = move |snapshot: &Snapshot, compiled: &CompiledPolicy| {
+        let (dst, port) = split_port(&dst);
+        let party = |name, text| party(snapshot, compiled, text).map_err(|error| at(name, error));
+        let (src, dst) = (party("src", &src)?, party("dst", dst)?);
+        Ok(compiled.explain(&Question { src, dst, port, proto }))
+    };
+    Ok(WithText::new(ask(&state, policy, question).await?))
+}
+
+fn at(member: &str, error: String) -> Problem {
+    Problem::invalid(format!("body.{member}"), error)
+}
+
+/// What a text means: addresses, a selector, the node of this id or name, or else a host of the policy.
+fn party(snapshot: &Snapshot, compiled: &CompiledPolicy, text: &str) -> Result<Party, String> {
+    match find_node(&snapshot.tailnet, text) {
+        Ok(node) => Ok(Party::Node(node.id)),
+        Err(_) => Party::parse(compiled.policy(), text),
+    }
+}
+
+/// Takes the port off the end of a destination, if it has one. An IPv6 address has none unless it is in brackets.
+fn split_port(text: &str) -> (&str, Option<u16>) {
+    let is_address = text.parse::<IpAddr>().is_ok() || text.parse::<IpNet>().is_ok();
+    let Some((head, port)) = text.rsplit_once(':').filter(|_| !is_address) else {
+        return (text, None);
+    };
+    match port.parse() {
+        Ok(port) => (head.trim_start_matches('[').trim_end_matches(']'), Some(port)),
+        Err(_) => (text, None),
+    }
+}
+
+/// `POST /policy/diff`: who would gain and lose what by a policy.
+pub(super) async fn diff(
+    State(state): State<AppState>,
+    Body(Text { policy }): Body<Text>,
+) -> Result<Json<WithText<PolicyDiff>>, Problem> {
+    let question = |snapshot: &Snapshot, compiled: &CompiledPolicy| {
+        let mut diff = snapshot.policy.diff(compiled);
+        let pending: Vec<(NodeId, Vec<IpNet>)> = snapshot.tailnet.nodes().map(pending).collect();
+        diff.add_approvals(compiled, pending.iter().map(|(node, routes)| (*node, &**routes)));
+        Ok(diff)
+    };
+    Ok(WithText::new(ask(&state, policy, question).await?))
+}
+
+/// The routes that a node offers and that are not approved.
+fn pending(node: &Arc<Node>) -> (NodeId, Vec<IpNet>) {
+    let offered = node.hostinfo.routable_ips.iter().map(IpNet::trunc);
+    (node.id, offered.filter(|route| !node.approved_routes.contains(route)).collect())
 }
 
 /// Asks something of a policy as it would be compiled for the tailnet, or without a text of the policy in force. Off

@@ -1,6 +1,7 @@
 //! `/policy`.
 
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use mesh_state::Command;
 use serde_json::{Value, json};
 
 use super::super::{Answer, Server};
@@ -141,10 +142,71 @@ async fn checking_saves_nothing() {
 async fn tests_are_run_on_the_policy_in_force_or_on_another() {
     let server = Server::start();
     let answer = server.post("/policy/test", "").await;
-    assert_eq!(answer, json!({ "passed": true, "tests": [] }));
+    assert_eq!((&answer["passed"], &answer["tests"]), (&json!(true), &json!([])));
+    assert_eq!(answer["text"], "the policy has no tests");
     let answer = server.post("/policy/test", &body(FAILING)).await;
     assert_eq!((&answer["passed"], &answer["tests"][0]["line"]), (&json!(false), &json!(1)));
     assert_eq!(answer["tests"][0]["checks"][0]["passed"], false);
+}
+
+/// A tailnet of two nodes of alice's that see each other, and a policy in which only the first reaches the second.
+async fn with_two_nodes() -> (Server, &'static str) {
+    let server = Server::start();
+    server.with_user("alice").await;
+    for hostname in ["laptop", "desktop"] {
+        let node = server.with_node(hostname, "alice").await;
+        let connect = Command::Connect {
+            node: node.id,
+            node_key: node.node_key,
+            disco_key: mesh_keys::DiscoPublic::from_bytes([7; 32]),
+        };
+        server.store().submit(connect).await.unwrap();
+    }
+    let policy = r#"{
+        "hosts": {"printer": "100.64.0.2"},
+        "acls": [{"action": "accept", "src": ["100.64.0.1"], "dst": ["printer:80"]}],
+    }"#;
+    (server, policy)
+}
+
+#[tokio::test]
+async fn a_policy_is_explained_for_nodes_and_selectors() {
+    let (server, policy) = with_two_nodes().await;
+    let check = async |src: &str, dst: &str, proto: &str, policy: &str, verdict: Value| {
+        let ask = json!({ "src": src, "dst": dst, "proto": proto, "policy": policy });
+        let answer = server.post("/policy/explain", &ask.to_string()).await;
+        assert_eq!(answer["verdict"], verdict, "{src} {dst} {proto}: {answer:#}");
+        assert!(answer["text"].as_str().unwrap().len() > 10);
+    };
+    check("laptop", "desktop:80", "", "", json!("allowed")).await;
+    check("laptop", "desktop:80", "", policy, json!("allowed")).await;
+    check("1", "printer:80", "tcp", policy, json!("allowed")).await;
+    check("laptop", "desktop:81", "", policy, json!("refused")).await;
+    check("desktop", "laptop:80", "", policy, json!("refused")).await;
+    check("alice@", "[100.64.0.2]:80", "6", policy, json!({ "partly": { "pairs": 1, "of": 2 } }))
+        .await;
+    for (wrong, what) in [
+        (r#"{"src": "laptop", "dst": "nobody"}"#, "nobody"),
+        (r#"{"src": "group:x", "dst": "laptop"}"#, "group:x"),
+        (r#"{"src": "laptop", "dst": "laptop", "proto": "tpc"}"#, "tpc"),
+    ] {
+        let detail = server.refused(Method::POST, "/policy/explain", wrong, 422).await;
+        assert!(detail.contains(what), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_policy_would_change_is_told_and_not_done() {
+    let (server, policy) = with_two_nodes().await;
+    let answer = server.post("/policy/diff", &body(policy)).await;
+    assert_eq!(answer["nodes"], 2);
+    assert!(answer["access"].as_array().unwrap().iter().any(|change| change["effect"] == "lost"));
+    assert!(!answer["text"].as_str().unwrap().is_empty());
+    let approving = r#"{"autoApprovers": {"routes": {"10.0.0.0/8": ["alice@"]}}}"#;
+    let answer = server.post("/policy/diff", &body(approving)).await;
+    assert_eq!(answer["routes"][0]["what"], json!(["10.0.0.0/8"]));
+    server.refused(Method::POST, "/policy/diff", &body("{"), 400).await;
+    assert_eq!(server.get("/policy").await["version"], "0");
 }
 
 #[tokio::test]
