@@ -111,8 +111,8 @@ impl Netmap {
         if in_place { Applied::InPlace } else { Applied::Rebuilt }
     }
 
-    /// The netmap without what makes no difference to the node: profiles that no node names, packet filters
-    /// without rules, the last-seen time of peers that are online.
+    /// The netmap without what makes no difference to the node: profiles that no node names, packet filters and SSH
+    /// policies without rules, the last-seen time of peers that are online.
     ///
     /// In this form the sum of all messages of a session equals the full netmap sent at once.
     #[must_use]
@@ -120,6 +120,7 @@ impl Netmap {
         let named = self.users();
         self.user_profiles.retain(|id, _| named.contains(id));
         self.packet_filters.retain(|_, rules| !rules.is_empty());
+        self.ssh_policy.take_if(|policy| policy.rules.is_empty());
         for peer in self.peers.values_mut().filter(|peer| peer.online == Some(true)) {
             peer.last_seen = None;
         }

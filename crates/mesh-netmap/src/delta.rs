@@ -3,26 +3,39 @@
 use std::collections::BTreeSet;
 
 use mesh_model::{Node, NodeId, Timestamp, Tombstone, UserId};
-use mesh_policy::ClassId;
+use mesh_policy::{ClassId, CompiledPolicy};
 use mesh_state::{ChangeSet, Snapshot};
 use mesh_wire as wire;
 use roaring::RoaringBitmap;
 
 use crate::MapContext;
-use crate::to_wire::{packet_filter, peer, self_node, tagged_devices, user_profile};
+use crate::to_wire::{
+    PacketFilters, filter_delta, no_filter, peer, peer_as, peer_view, self_node, ssh_delta,
+    tagged_devices, user_profile,
+};
 
 /// What a viewer is to be told of the way from one snapshot to another.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Told {
-    /// What every viewer of its class is told, and nothing else: [`peers_delta`] without an exception.
-    Shared(ClassId),
-    /// These messages, in order; none if nothing is different for it.
-    Private(Vec<wire::MapResponse>),
+    /// What is different for it; that may be nothing.
+    Differences(Differences),
     /// Everything again ([`crate::full_again`]): too much of its own situation changed.
     Everything,
     /// That it is gone, by this message; then its stream ends. The message is absent if the node goes on
     /// under another key, whose stream has or will have its own netmap.
     Gone(Option<Box<wire::MapResponse>>),
+}
+
+/// What is different for a viewer, told in the order of the fields.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Differences {
+    /// Its packet filters; and its peers, if no other viewer is told the same of them.
+    pub own: Vec<wire::MapResponse>,
+    /// What every viewer of this class is told of its peers: [`peers_delta`] of any viewer to whom this is said.
+    pub shared: Option<ClassId>,
+    /// Its SSH rules and its own node. They make clients rebuild their netmap, so they go by themselves, and last:
+    /// the netmap that clients keep for when the next key runs out then holds everything.
+    pub config: Option<Box<wire::MapResponse>>,
 }
 
 /// Decides what a viewer is told between two snapshots.
@@ -35,7 +48,7 @@ pub fn tell(
 ) -> Told {
     let Some(old) = from.tailnet.node(viewer) else { return Told::Everything };
     let Some(new) = to.tailnet.node(viewer) else {
-        return Told::Gone(Some(Box::new(farewell(old, to, context))));
+        return Told::Gone(Some(Box::new(farewell(old, from, to, context))));
     };
     if old.node_key != new.node_key {
         return Told::Gone(None);
@@ -44,22 +57,191 @@ pub fn tell(
     if old.is_expired(from.at) != expired {
         return Told::Everything;
     }
-    let (old_class, class) = (from.everybody.class_of(old), to.everybody.class_of(new));
-    // A viewer that is not announced does not see itself, so that a change of its user goes by it.
-    let is_touched = changes.nodes.contains(viewer.0) || !new.is_announced();
-    if !is_touched && !changes.key_ran_out && !expired && old_class == class {
-        return Told::Shared(class);
-    }
-    let mut messages = Vec::new();
+    let way = Way { from, to, changes, viewer, context };
+    let mut differences = Differences::default();
     if !expired {
-        let classes = (old_class, class);
-        messages.extend(peers_delta(from, to, changes, classes, Some(viewer), context));
+        way.tell_peers(new, &mut differences);
     }
-    // The own node makes clients rebuild their netmap, so it goes by itself, and last: the netmap that they keep
-    // for when the next key runs out then holds everything.
-    let own = self_delta(from, to, old, new, changes, context);
-    messages.extend(Some(own).filter(has_content));
-    Told::Private(messages)
+    differences.config = Some(Box::new(way.config(old, new))).filter(|config| has_content(config));
+    Told::Differences(differences)
+}
+
+/// What a viewer is told of its peers between two snapshots. Another viewer of its class is told the same, unless it is
+/// itself among what changed.
+///
+/// No message, one, or two in order. Clients apply them in place, unless a field has changed that they cannot.
+pub fn peers_delta(
+    from: &Snapshot,
+    to: &Snapshot,
+    changes: &ChangeSet,
+    viewer: NodeId,
+    context: &MapContext,
+) -> Vec<wire::MapResponse> {
+    Way { from, to, changes, viewer, context }.peers()
+}
+
+/// The way from one snapshot to another, for one viewer.
+#[derive(Debug, Clone, Copy)]
+struct Way<'a> {
+    from: &'a Snapshot,
+    to: &'a Snapshot,
+    changes: &'a ChangeSet,
+    viewer: NodeId,
+    context: &'a MapContext,
+}
+
+impl Way<'_> {
+    /// Tells of peers and packet filters, to a viewer whose key is good.
+    fn tell_peers(self, new: &Node, differences: &mut Differences) {
+        let filters = self.filters(new);
+        if self.is_alone(new) {
+            differences.own = self.peers();
+        } else if self.is_concerned() {
+            differences.shared = self.to.policy.class_of(self.viewer);
+        }
+        if filters.is_empty() {
+            return;
+        }
+        // Who comes is let in at once.
+        match differences.own.first_mut() {
+            Some(message) => message.packet_filters = filters,
+            None => differences.own.push(wire::MapResponse {
+                packet_filters: filters,
+                ..wire::MapResponse::default()
+            }),
+        }
+    }
+
+    /// Whether no other viewer of its class is told the same of its peers: it is in another class than before, or one of
+    /// those that others are told of.
+    fn is_alone(self, new: &Node) -> bool {
+        self.has_moved()
+            || self.changes.nodes.contains(self.viewer.0)
+            || self.changes.users.contains(&new.owner.user())
+    }
+
+    /// Whether the viewer may see others than before.
+    fn has_moved(self) -> bool {
+        let policy = &self.changes.policy;
+        policy.recompiled || policy.moved.contains(self.viewer.0)
+    }
+
+    /// Whether a viewer that has not moved sees any of what changed. Costs little beside making the messages, and most
+    /// changes concern few viewers.
+    fn is_concerned(self) -> bool {
+        let policy = &self.changes.policy;
+        let mut nodes = [&self.changes.nodes, &policy.moved, &policy.routers].into_iter().flatten();
+        !self.changes.users.is_empty() || nodes.any(|id| self.is_seen(NodeId(id)))
+    }
+
+    fn is_seen(self, id: NodeId) -> bool {
+        self.from.policy.sees(self.viewer, id) || self.to.policy.sees(self.viewer, id)
+    }
+
+    fn filters(self, new: &Node) -> PacketFilters {
+        let (from, to) = (&self.from.policy, &self.to.policy);
+        if CompiledPolicy::filter_may_differ(from, to, &self.changes.policy, self.viewer) {
+            filter_delta(from, to, new)
+        } else {
+            PacketFilters::new()
+        }
+    }
+
+    fn peers(self) -> Vec<wire::MapResponse> {
+        let mut deltas = PeerDeltas::default();
+        let mut users = self.users();
+        for id in self.touched().into_iter().map(NodeId) {
+            let old = self.from.tailnet.node(id).filter(|_| self.from.policy.sees(self.viewer, id));
+            let new = self.to.tailnet.node(id).filter(|_| self.to.policy.sees(self.viewer, id));
+            match (old, new) {
+                (None, Some(new)) => {
+                    users.insert(new.owner.user());
+                    let peer = peer(self.to, self.viewer, new, self.context);
+                    deltas.first.peers_changed.push(peer);
+                }
+                (Some(old), Some(new)) => {
+                    if old.owner.user() != new.owner.user() {
+                        users.insert(new.owner.user());
+                    }
+                    self.compare(old, new, &mut deltas);
+                }
+                (Some(_), None) => deltas.first.peers_removed.push(wire::NodeId(id.0.into())),
+                (None, None) => {}
+            }
+        }
+        let profile = |user| user_profile(&self.to.tailnet, user);
+        deltas.first.user_profiles = users.into_iter().map(profile).collect();
+        [deltas.first, deltas.second].into_iter().filter(has_content).collect()
+    }
+
+    /// Tells what is different about a peer that stays.
+    fn compare(self, old: &Node, new: &Node, deltas: &mut PeerDeltas) {
+        let (id, viewer) = (new.id, self.viewer);
+        let (was, is) = (peer_view(self.from, viewer, id), peer_view(self.to, viewer, id));
+        if was != is || self.changes.nodes.contains(id.0) {
+            let old = peer_as(old, was, self.from.at, self.context);
+            deltas.add_change(&old, peer_as(new, is, self.to.at, self.context));
+        }
+    }
+
+    /// The nodes that the viewer may see otherwise than before, among them some that it does not see. That of all its
+    /// peers only a viewer's is asked that moved: for any other the work is a matter of what changed.
+    fn touched(self) -> RoaringBitmap {
+        let (from, to) = (&self.from.policy, &self.to.policy);
+        let policy = &self.changes.policy;
+        let mut touched = &self.changes.nodes | &policy.moved | &policy.routers;
+        if self.has_moved() {
+            let (before, after) = (from.peers(self.viewer), to.peers(self.viewer));
+            if from.hides_ipv4(self.viewer) == to.hides_ipv4(self.viewer) {
+                touched |= (before ^ after) | to.routers();
+            } else {
+                touched |= after | before;
+            }
+        }
+        touched
+    }
+
+    /// Changed users that the viewer knows by their profiles.
+    fn users(self) -> BTreeSet<UserId> {
+        let (policy, tailnet) = (&self.to.policy, &self.to.tailnet);
+        let is_known = |user: &&UserId| {
+            tailnet
+                .nodes_of_user(**user)
+                .any(|node| node.id == self.viewer || policy.sees(self.viewer, node.id))
+        };
+        self.changes.users.iter().filter(is_known).copied().collect()
+    }
+
+    /// What the viewer is told of itself.
+    fn config(self, old: &Node, new: &Node) -> wire::MapResponse {
+        let changes = self.changes;
+        let is_touched =
+            changes.key_ran_out || changes.nodes.contains(self.viewer.0) || self.has_moved();
+        let (user, expired) = (new.owner.user(), new.is_expired(self.to.at));
+        // The owner of before is told of with the peers, but not while there are none.
+        let has_new_profile = old.owner.user() != user || expired && changes.users.contains(&user);
+        let profile = has_new_profile.then(|| user_profile(&self.to.tailnet, user));
+        wire::MapResponse {
+            node: if is_touched { self.own_node(old, new) } else { None },
+            ssh_policy: if expired { None } else { self.ssh(new) },
+            user_profiles: profile.into_iter().collect(),
+            ..wire::MapResponse::default()
+        }
+    }
+
+    fn own_node(self, old: &Node, new: &Node) -> Option<Box<wire::Node>> {
+        let is = self_node(self.to, new, self.context);
+        let differs = || is != self_node(self.from, old, self.context);
+        (self.changes.key_ran_out || differs()).then(|| Box::new(is))
+    }
+
+    fn ssh(self, new: &Node) -> Option<wire::SshPolicy> {
+        let (from, to) = (&self.from.policy, &self.to.policy);
+        if !CompiledPolicy::ssh_may_differ(from, to, &self.changes.policy, self.viewer) {
+            return None;
+        }
+        ssh_delta(from, to, new)
+    }
 }
 
 fn has_content(message: &wire::MapResponse) -> bool {
@@ -68,10 +250,15 @@ fn has_content(message: &wire::MapResponse) -> bool {
 
 /// The last message to a deleted node: its own key, expired. Its client then asks for a login, where a
 /// refusal of its next request would leave it believing that all is well.
-fn farewell(node: &Node, to: &Snapshot, context: &MapContext) -> wire::MapResponse {
+fn farewell(
+    node: &Node,
+    from: &Snapshot,
+    to: &Snapshot,
+    context: &MapContext,
+) -> wire::MapResponse {
     let expired = Node { expires_at: Some(node.created_at.min(to.at)), ..node.clone() };
     wire::MapResponse {
-        node: Some(Box::new(self_node(&expired, to.at, context))),
+        node: Some(Box::new(self_node(from, &expired, context))),
         ..wire::MapResponse::default()
     }
 }
@@ -99,88 +286,12 @@ pub fn deleted_node(
         node: Some(Box::new(node)),
         derp_map: Some(context.derp_map.clone()),
         dns_config: Some(context.dns.clone()),
-        packet_filter: Some(Vec::new()),
+        packet_filters: no_filter(),
         user_profiles: vec![tagged_devices()],
         domain: context.base_domain.clone(),
         control_time: Some(now),
         ..wire::MapResponse::default()
     }
-}
-
-/// What a viewer is told of itself.
-fn self_delta(
-    from: &Snapshot,
-    to: &Snapshot,
-    old: &Node,
-    new: &Node,
-    changes: &ChangeSet,
-    context: &MapContext,
-) -> wire::MapResponse {
-    let (was, is) = (self_node(old, from.at, context), self_node(new, to.at, context));
-    let user = new.owner.user();
-    let has_new_profile = old.owner.user() != user || changes.users.contains(&user);
-    wire::MapResponse {
-        node: (was != is || changes.key_ran_out).then(|| Box::new(is)),
-        user_profiles: has_new_profile
-            .then(|| user_profile(&to.tailnet, user))
-            .into_iter()
-            .collect(),
-        ..wire::MapResponse::default()
-    }
-}
-
-/// What the viewers of a class are told of their peers, and of the packet filter. `classes` are the viewer's
-/// class before and after; `except` leaves out the viewer itself, which is not its own peer.
-///
-/// No message, one, or two in order. Clients apply them in place, unless a field has changed that they cannot.
-pub fn peers_delta(
-    from: &Snapshot,
-    to: &Snapshot,
-    changes: &ChangeSet,
-    classes: (ClassId, ClassId),
-    except: Option<NodeId>,
-    context: &MapContext,
-) -> Vec<wire::MapResponse> {
-    let before = from.everybody.visible_to(classes.0);
-    let after = to.everybody.visible_to(classes.1);
-    let mut touched: RoaringBitmap = (before ^ after) | (&changes.nodes & after);
-    if let Some(viewer) = except {
-        touched.remove(viewer.0);
-    }
-    let mut deltas = PeerDeltas::default();
-    let mut users = visible_users(to, changes, after);
-    for id in touched.iter().map(NodeId) {
-        let was_visible = before.contains(id.0);
-        match (from.tailnet.node(id).filter(|_| was_visible), to.tailnet.node(id)) {
-            (None, Some(new)) => {
-                users.insert(new.owner.user());
-                deltas.first.peers_changed.push(peer(new, to.at, context));
-            }
-            (Some(old), Some(new)) if after.contains(id.0) => {
-                if old.owner.user() != new.owner.user() {
-                    users.insert(new.owner.user());
-                }
-                deltas.add_change(&peer(old, from.at, context), peer(new, to.at, context));
-            }
-            (Some(_), _) => deltas.first.peers_removed.push(wire::NodeId(id.0.into())),
-            (None, None) => {}
-        }
-    }
-    deltas.first.user_profiles =
-        users.into_iter().map(|user| user_profile(&to.tailnet, user)).collect();
-    let (old_rules, new_rules) =
-        (from.everybody.packet_filter(classes.0), to.everybody.packet_filter(classes.1));
-    if old_rules != new_rules {
-        deltas.first.packet_filter = Some(packet_filter(new_rules));
-    }
-    [deltas.first, deltas.second].into_iter().filter(has_content).collect()
-}
-
-/// Changed users that a class can see, which its viewers know by their profiles.
-fn visible_users(to: &Snapshot, changes: &ChangeSet, visible: &RoaringBitmap) -> BTreeSet<UserId> {
-    let is_visible =
-        |user: &&UserId| to.tailnet.nodes_of_user(**user).any(|node| visible.contains(node.id.0));
-    changes.users.iter().filter(is_visible).copied().collect()
 }
 
 /// What is told of peers. A message names a node once, so that one which needs both comes whole in the first

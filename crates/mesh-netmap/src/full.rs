@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use mesh_model::{Node, NodeId, Timestamp, UserId};
 use mesh_state::Snapshot;
 use mesh_wire as wire;
+use roaring::RoaringBitmap;
 
 use crate::MapContext;
-use crate::to_wire::{packet_filter, peer, self_node, user_profile};
+use crate::to_wire::{peer, self_node, ssh_policy, user_profile, whole_filter};
 
 /// The whole netmap of a viewer; `None` if there is no such node. `now` is the time that the client is told,
 /// for it judges key expiry by it.
@@ -23,17 +24,15 @@ pub fn full(
     let peers: Vec<&Node> = visible_peers(snapshot, viewer).collect();
     let users: BTreeSet<UserId> =
         peers.iter().copied().chain([&**viewer]).map(|node| node.owner.user()).collect();
-    let class = snapshot.everybody.class_of(viewer);
-    let expired = viewer.is_expired(snapshot.at);
-    let rules = if expired { &[] } else { snapshot.everybody.packet_filter(class) };
     Some(wire::MapResponse {
-        node: Some(Box::new(self_node(viewer, snapshot.at, context))),
+        node: Some(Box::new(self_node(snapshot, viewer, context))),
         derp_map: Some(context.derp_map.clone()),
-        peers: peers.into_iter().map(|node| peer(node, snapshot.at, context)).collect(),
+        peers: peers.into_iter().map(|node| peer(snapshot, viewer.id, node, context)).collect(),
         dns_config: Some(context.dns.clone()),
         domain: context.base_domain.clone(),
         collect_services: Some(false),
-        packet_filter: Some(packet_filter(rules)),
+        packet_filters: whole_filter(snapshot, viewer),
+        ssh_policy: ssh_policy(snapshot, viewer),
         user_profiles: users
             .into_iter()
             .map(|user| user_profile(&snapshot.tailnet, user))
@@ -59,7 +58,12 @@ pub fn full_again(
     if known.is_some_and(|known| known.node_key != key) {
         return None;
     }
-    let message = full(snapshot, viewer, context, now)?;
+    let mut message = full(snapshot, viewer, context, now)?;
+    if let Some(known) = known {
+        // To a client, no SSH rules means that they are the same.
+        let withdrawn = || ssh_policy(told, known).map(|_| wire::SshPolicy::default());
+        message.ssh_policy = message.ssh_policy.or_else(withdrawn);
+    }
     let peers_removed: Vec<_> = known
         .into_iter()
         .filter(|_| message.peers.is_empty())
@@ -73,12 +77,10 @@ pub fn full_again(
 
 /// The peers of a viewer, by id; none if its own key has expired.
 fn visible_peers<'a>(snapshot: &'a Snapshot, viewer: &Node) -> impl Iterator<Item = &'a Node> {
-    let own = viewer.id.0;
-    let visible = snapshot.everybody.visible_to(snapshot.everybody.class_of(viewer));
-    let expired = viewer.is_expired(snapshot.at);
-    visible
-        .iter()
-        .filter(move |id| !expired && *id != own)
-        .filter_map(|id| snapshot.tailnet.node(NodeId(id)))
-        .map(|node| &**node)
+    let visible = if viewer.is_expired(snapshot.at) {
+        RoaringBitmap::new()
+    } else {
+        snapshot.policy.peers(viewer.id)
+    };
+    visible.into_iter().filter_map(|id| snapshot.tailnet.node(NodeId(id))).map(|node| &**node)
 }

@@ -10,7 +10,7 @@ mod full;
 mod to_wire;
 
 pub use context::{MapContext, magic_dns_routes};
-pub use delta::{Told, deleted_node, peers_delta, tell};
+pub use delta::{Differences, Told, deleted_node, peers_delta, tell};
 pub use full::{full, full_again};
 pub use to_wire::{
     peer, self_node, stable_id, tagged_devices, user_profile, wire_login, wire_user,

@@ -1,31 +1,68 @@
 //! From the domain to the wire. Together with `mesh-server`'s `from_wire.rs` the only place where both are known.
 
+mod policy;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_model::{Node, NodeId, Owner, Tailnet, Timestamp, User, UserId};
-use mesh_policy::legacy::{Destination, FilterRule, Source};
+use mesh_policy::PeerView;
+use mesh_state::Snapshot;
 use mesh_wire as wire;
 
 use crate::MapContext;
 
-/// Node attributes of every node. Values: none.
+pub(crate) use policy::{
+    PacketFilters, filter_delta, no_filter, ssh_delta, ssh_policy, whole_filter,
+};
+
+/// Node attributes of every node, without values: Taildrop among a user's own nodes, the SSH server, and for that the
+/// environment variables of rules with `acceptEnv`. Without rules the SSH server lets nobody in.
 ///
-/// Source: tailscale `tailcfg/nodecap`: Taildrop among a user's own nodes.
-const SELF_CAPABILITIES: [&str; 1] = ["https://tailscale.com/cap/file-sharing"];
+/// Attributes that say who administers the tailnet are not among them: clients only word hints by them, and link to a
+/// console that is not ours.
+///
+/// Source: tailscale `tailcfg/nodecap/nodecap.go`.
+const SELF_CAPABILITIES: [&str; 3] =
+    ["https://tailscale.com/cap/file-sharing", "https://tailscale.com/cap/ssh", "ssh-env-vars"];
+
+/// The attribute of a peer that a viewer may use as its exit node: clients suggest only such.
+///
+/// Source: tailscale `ipn/ipnlocal/local.go`, `suggestExitNode`.
+const SUGGEST_EXIT_NODE: &str = "suggest-exit-node";
 
 /// The text that names a node for good in clients' preferences.
 pub fn stable_id(id: NodeId) -> String {
     format!("n{id}")
 }
 
-/// A node as its peers see it at `at`.
+/// What policy lets a viewer know of a peer. Viewers of a class know the same.
+pub(crate) fn peer_view(snapshot: &Snapshot, viewer: NodeId, peer: NodeId) -> PeerView {
+    PeerView {
+        addresses: snapshot.policy.addresses_seen(viewer, peer),
+        routes: snapshot.policy.routes_shown(viewer, peer),
+    }
+}
+
+/// A node as a viewer sees it that is its peer.
+pub fn peer(snapshot: &Snapshot, viewer: NodeId, node: &Node, context: &MapContext) -> wire::Node {
+    peer_as(node, peer_view(snapshot, viewer, node.id), snapshot.at, context)
+}
+
+/// A node at `at`, of which a peer knows `view`.
 ///
 /// An expired one has neither endpoints nor home, for clients work out its expiry only when they rebuild
 /// their whole netmap. One that is online has no last-seen time: the Rust client takes both for neither.
-pub fn peer(node: &Node, at: Timestamp, context: &MapContext) -> wire::Node {
+pub(crate) fn peer_as(
+    node: &Node,
+    view: PeerView,
+    at: Timestamp,
+    context: &MapContext,
+) -> wire::Node {
     let expired = node.is_expired(at);
     let online = node.session.is_some() && !expired;
+    let is_exit_node = view.routes.iter().any(|route| route.prefix_len() == 0);
     wire::Node {
         endpoints: if expired { Vec::new() } else { node.endpoints.clone() },
         home_derp: if expired { wire::DerpRegionId(0) } else { home_region(node, context) },
@@ -34,33 +71,44 @@ pub fn peer(node: &Node, at: Timestamp, context: &MapContext) -> wire::Node {
         online: Some(online),
         last_seen: if online { None } else { node.last_seen_at },
         expired,
-        ..base_node(node, context)
+        allowed_ips: allowed_ips(&view.addresses, &view.routes),
+        primary_routes: subnets(&view.routes),
+        cap_map: is_exit_node.then(|| (SUGGEST_EXIT_NODE.to_owned(), None)).into_iter().collect(),
+        ..base_node(node, view.addresses, context)
     }
 }
 
 /// A node as it sees itself. What it tells the server and knows better is left out, so that its own updates
 /// never come back to it as a change that makes it rebuild its netmap.
-pub fn self_node(node: &Node, at: Timestamp, context: &MapContext) -> wire::Node {
+pub fn self_node(snapshot: &Snapshot, node: &Node, context: &MapContext) -> wire::Node {
     let hostinfo = wire::Hostinfo {
         os: node.hostinfo.os.clone(),
         hostname: node.hostinfo.hostname.clone(),
         ..wire::Hostinfo::default()
     };
+    let policy = &snapshot.policy;
+    let known = policy.node(node.id);
+    let addresses = match known {
+        Some(_) => policy.addresses_seen(node.id, node.id),
+        None => node.addresses().collect(),
+    };
+    let routes = known.map(|known| &*known.active_routes).unwrap_or_default();
+    let mut cap_map: wire::CapMap =
+        SELF_CAPABILITIES.iter().map(|name| ((*name).to_owned(), None)).collect();
+    cap_map.extend(policy::capabilities(&policy.attributes(node.id)));
     wire::Node {
         machine: node.machine_key,
         hostinfo: Some(Arc::new(hostinfo)),
-        expired: node.is_expired(at),
-        cap_map: SELF_CAPABILITIES.iter().map(|name| ((*name).to_owned(), None)).collect(),
-        ..base_node(node, context)
+        expired: node.is_expired(snapshot.at),
+        allowed_ips: allowed_ips(&addresses, routes),
+        primary_routes: policy.primary_routes(node.id),
+        cap_map,
+        ..base_node(node, addresses, context)
     }
 }
 
-/// What a node and its peers are told alike.
-fn base_node(node: &Node, context: &MapContext) -> wire::Node {
-    let addresses: Vec<IpNet> = node.addresses().map(IpNet::from).collect();
-    let routes = served_routes(node);
-    let allowed_ips =
-        (!routes.is_empty()).then(|| addresses.iter().chain(&routes).copied().collect());
+/// What a node and its peers are told alike, but for the addresses.
+fn base_node(node: &Node, addresses: Vec<IpAddr>, context: &MapContext) -> wire::Node {
     wire::Node {
         id: wire::NodeId(node.id.0.into()),
         stable_id: stable_id(node.id),
@@ -68,9 +116,7 @@ fn base_node(node: &Node, context: &MapContext) -> wire::Node {
         user: wire::UserId(node.owner.user().0),
         key: node.node_key,
         key_expiry: node.expires_at,
-        allowed_ips,
-        addresses,
-        primary_routes: routes.into_iter().filter(|route| route.prefix_len() > 0).collect(),
+        addresses: addresses.into_iter().map(IpNet::from).collect(),
         created: Some(node.created_at),
         cap: wire::CapabilityVersion(node.capability_version),
         tags: node.owner.tags().iter().map(ToString::to_string).collect(),
@@ -79,10 +125,14 @@ fn base_node(node: &Node, context: &MapContext) -> wire::Node {
     }
 }
 
-/// The routes that a node offers and an admin approved.
-fn served_routes(node: &Node) -> Vec<IpNet> {
-    let offered = &node.hostinfo.routable_ips;
-    node.approved_routes.iter().filter(|route| offered.contains(route)).copied().collect()
+/// Addresses and routes; `None` for a node without routes, which is its addresses.
+fn allowed_ips(addresses: &[IpAddr], routes: &[IpNet]) -> Option<Vec<IpNet>> {
+    let all = addresses.iter().copied().map(IpNet::from).chain(routes.iter().copied());
+    (!routes.is_empty()).then(|| all.collect())
+}
+
+fn subnets(routes: &[IpNet]) -> Vec<IpNet> {
+    routes.iter().copied().filter(|route| route.prefix_len() > 0).collect()
 }
 
 fn home_region(node: &Node, context: &MapContext) -> wire::DerpRegionId {
@@ -181,32 +231,5 @@ pub fn wire_login(tailnet: &Tailnet, owner: &Owner) -> wire::Login {
         login_name: profile.login_name,
         display_name: profile.display_name,
         profile_pic_url: profile.profile_pic_url,
-    }
-}
-
-/// A packet filter's rules.
-pub(crate) fn packet_filter(rules: &[FilterRule]) -> Vec<wire::FilterRule> {
-    rules.iter().map(filter_rule).collect()
-}
-
-fn filter_rule(rule: &FilterRule) -> wire::FilterRule {
-    wire::FilterRule {
-        src_ips: rule
-            .sources
-            .iter()
-            .map(|source| match source {
-                Source::Any => "*".to_owned(),
-                Source::Prefix(prefix) => prefix.to_string(),
-            })
-            .collect(),
-        dst_ports: rule.destinations.iter().map(net_port_range).collect(),
-        ..wire::FilterRule::default()
-    }
-}
-
-fn net_port_range(destination: &Destination) -> wire::NetPortRange {
-    wire::NetPortRange {
-        ip: destination.prefix.map_or_else(|| "*".to_owned(), |prefix| prefix.to_string()),
-        ports: wire::PortRange { first: destination.ports.first, last: destination.ports.last },
     }
 }

@@ -19,7 +19,6 @@ mod filter;
 mod fixture;
 mod format;
 mod hujson;
-pub mod legacy;
 mod members;
 mod parse;
 pub mod policy;

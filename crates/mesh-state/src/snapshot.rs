@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use mesh_keys::{MachinePublic, NodePublic};
 use mesh_model::{Node, PolicyVersionId, Tailnet, Timestamp, UserId};
-use mesh_policy::legacy::AllowAll;
 use mesh_policy::{CompiledPolicy, PolicyDelta};
 use roaring::RoaringBitmap;
 use serde::Serialize;
@@ -25,8 +24,6 @@ pub struct Snapshot {
     pub tailnet: Tailnet,
     /// Who may reach whom, compiled. It knows the nodes that peers are told of, and no others.
     pub policy: CompiledPolicy,
-    /// What streams go by until they go by `policy`.
-    pub everybody: AllowAll,
     /// Logins that wait for approval.
     pub logins: Logins,
 }

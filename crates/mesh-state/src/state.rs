@@ -7,7 +7,6 @@ use mesh_model::{
     ApiKey, ApiKeyId, Node, NodeId, PolicyVersion, PolicyVersionId, PreauthKey, PreauthKeyId,
     SessionId, Tailnet, TailnetId, Timestamp, Tombstone, User, UserId,
 };
-use mesh_policy::legacy::AllowAll;
 use mesh_policy::{CompiledPolicy, NodeFacts, Policy, PolicyDelta, UserFacts};
 
 use crate::addresses::AddressCursor;
@@ -25,7 +24,6 @@ pub struct State {
     pub(crate) settings: Arc<Settings>,
     pub(crate) tailnet: Tailnet,
     pub(crate) policy: CompiledPolicy,
-    pub(crate) everybody: AllowAll,
     pub(crate) logins: Logins,
     pub(crate) counters: Counters,
     pub(crate) deadlines: Deadlines,
@@ -51,7 +49,6 @@ impl State {
             settings: Arc::new(settings),
             tailnet: loaded.tailnet,
             policy: CompiledPolicy::compile(policy, [], []),
-            everybody: AllowAll::allow_all(),
             logins: Logins::default(),
             counters: loaded.counters,
             deadlines: Deadlines::default(),
@@ -69,7 +66,6 @@ impl State {
             announced.map(|node| NodeFacts::from(&**node)),
         );
         for node in state.tailnet.nodes() {
-            state.everybody.apply_node(node);
             state.deadlines.add_node(node, &state.settings, now);
         }
         for key in state.tailnet.preauth_keys() {
@@ -98,7 +94,6 @@ impl State {
             at: now,
             tailnet: self.tailnet.clone(),
             policy: self.policy.clone(),
-            everybody: self.everybody.clone(),
             logins: self.logins.clone(),
         }
     }
@@ -210,7 +205,6 @@ impl Draft {
             state.deadlines.withdraw_node(old, &state.settings);
         }
         state.deadlines.add_node(&node, &state.settings, context.now);
-        state.everybody.apply_node(&node);
         state.tailnet.put_node(node.clone());
         self.changes.nodes.insert(node.id.0);
         self.tell_policy(old.as_deref(), &node);
@@ -251,7 +245,6 @@ impl Draft {
     pub(crate) fn remove_node(&mut self, node: &Node, context: &Context) {
         let state = &mut self.state;
         state.deadlines.withdraw_node(node, &state.settings);
-        state.everybody.apply_removal(node.id);
         state.tailnet.remove_node(node.id);
         self.changes.nodes.insert(node.id.0);
         self.apply_to_policy(|policy, delta| policy.remove_node(node.id, delta));

@@ -237,8 +237,13 @@ impl MapStream {
                 self.push_all(last.as_deref());
                 self.ended = true;
             }
-            Told::Private(messages) => self.push_all(&messages),
-            Told::Shared(class) => self.push_shared(&span, class, &context),
+            Told::Differences(differences) => {
+                self.push_all(&differences.own);
+                if let Some(class) = differences.shared {
+                    self.push_shared(&span, class, &context);
+                }
+                self.push_all(differences.config.as_deref());
+            }
         }
         self.cursor = Some(Cursor { snapshot: span.to, context });
     }
@@ -263,8 +268,7 @@ impl MapStream {
         let compression = self.compression;
         let key = FrameKey { class, from: span.from.epoch, to: span.to.epoch, compression };
         let frames = self.shared.frames.get_or_make(key, context, || {
-            let (from, to) = (&span.from, &span.to);
-            peers_delta(from, to, &span.changes, (class, class), None, context)
+            peers_delta(&span.from, &span.to, &span.changes, self.node, context)
                 .into_iter()
                 .map(|message| Frame {
                     bytes: self.shared.encoder.encode(&message, compression),

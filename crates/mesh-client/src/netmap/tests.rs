@@ -262,6 +262,7 @@ fn normalized_drops_what_nobody_can_see() {
     let mut long_session = full(vec![online(Some(time(1)))]);
     long_session.user_profiles.push(profile(7));
     long_session.packet_filters = [("empty".to_owned(), Some(vec![]))].into();
+    long_session.ssh_policy = Some(SshPolicy::default());
     let (long, fresh) = (netmap([long_session]), netmap([full(vec![online(None)])]));
     assert_ne!(long, fresh);
     assert_eq!(long.normalized(), fresh.normalized());

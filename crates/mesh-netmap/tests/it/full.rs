@@ -37,7 +37,8 @@ fn first_message_holds_all_that_a_session_starts_with() {
     assert_eq!(ids(&message), [2]);
     assert_eq!(message.derp_map.as_ref(), Some(&context.derp_map));
     assert_eq!(message.dns_config.as_ref(), Some(&context.dns));
-    assert_eq!(message.packet_filter.map(|rules| rules.len()), Some(1));
+    let filters: Vec<_> = message.packet_filters.values().map(Option::is_some).collect();
+    assert_eq!(filters, [false, true], "all that went before, then one rule");
     let users: Vec<_> = message.user_profiles.iter().map(|user| &*user.login_name).collect();
     assert_eq!(users, ["alice", "bob"]);
     assert_eq!((&*message.domain, message.collect_services), ("tail.example", Some(false)));
@@ -65,7 +66,7 @@ fn a_node_is_hidden_until_it_has_a_disco_key() {
     let viewer = house.join(1);
     let hidden = house.register(2, ALICES);
     assert_eq!(ids(&full_of(&house, viewer)), [0; 0]);
-    assert_eq!(ids(&full_of(&house, hidden)), [1], "it sees others all the same");
+    assert_eq!(ids(&full_of(&house, hidden)), [0; 0], "nobody could answer it");
     house.must(house.update(hidden, |update| update.disco_key = disco_key(2)));
     assert_eq!(ids(&full_of(&house, viewer)), [2]);
 }
@@ -110,7 +111,7 @@ fn an_expired_viewer_is_told_so_and_of_nobody_else() {
     house.pass(LIFETIME);
     let message = full_of(&house, viewer);
     assert!(message.node.is_some_and(|node| node.expired));
-    assert_eq!((message.peers, message.packet_filter), (vec![], Some(vec![])));
+    assert_eq!((message.peers, message.packet_filters), (vec![], [("*".to_owned(), None)].into()));
 }
 
 #[test]

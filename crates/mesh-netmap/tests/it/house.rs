@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use mesh_model::{Hostinfo, Node, NodeId, PreauthKeyId, TailnetId, Timestamp, UserId};
 use mesh_netmap::MapContext;
+use mesh_policy::Policy;
 use mesh_state::{
-    ChangeSet, Command, Loaded, NewPreauthKey, NodeUpdate, Outcome, Refusal, Registration,
-    Settings, Snapshot, State,
+    ChangeSet, Command, Loaded, NewPolicy, NewPreauthKey, NewUser, NodeUpdate, Outcome, Refusal,
+    Registration, Settings, Snapshot, State,
 };
 use mesh_testkit::{at, context, disco_key, new_preauth_key, new_user, node_key, registration};
 use mesh_wire::{DerpMap, DerpRegion, DerpRegionId, DnsConfig};
@@ -42,12 +43,18 @@ impl House {
         Self::with(Settings { node_expiry: Some(LIFETIME), ..Settings::default() })
     }
 
-    pub(crate) fn with(settings: Settings) -> Self {
+    fn with(settings: Settings) -> Self {
+        Self::of([new_user("alice"), new_user("bob")], settings)
+    }
+
+    /// A tailnet of two users.
+    pub(crate) fn of(users: [NewUser; 2], settings: Settings) -> Self {
         let state = State::new(TailnetId(1), Loaded::default(), Arc::default(), settings, at(0));
         let first = (state.snapshot(at(0)), ChangeSet::default());
         let mut house = Self { state, now: 0, epochs: vec![first] };
-        house.must(Command::CreateUser(new_user("alice")));
-        house.must(Command::CreateUser(new_user("bob")));
+        for user in users {
+            house.must(Command::CreateUser(user));
+        }
         for (number, user) in [1, 2, 1, 1].into_iter().enumerate() {
             house.must(Command::CreatePreauthKey(NewPreauthKey {
                 reusable: true,
@@ -71,6 +78,11 @@ impl House {
         (self.state, changes) = draft.finish();
         self.epochs.push((self.state.snapshot(context.now), changes));
         outcomes
+    }
+
+    /// Puts a policy in force.
+    pub(crate) fn set_policy(&mut self, text: &str) {
+        self.must(policy(text));
     }
 
     /// Carries out a command as a batch of its own.
@@ -174,6 +186,23 @@ impl House {
         self.must(Command::Register(Box::new(registration)));
         assert!(self.newest().tailnet.node_by_key(&node_key(key)).is_some());
     }
+}
+
+/// Puts a policy in force.
+pub(crate) fn policy(text: &str) -> Command {
+    let (text, policy) = parsed(text);
+    set_policy(text, policy)
+}
+
+/// A policy with its text.
+pub(crate) fn parsed(text: &str) -> (String, Policy) {
+    let policy = Policy::parse(text, None);
+    (text.to_owned(), policy.unwrap_or_else(|problems| panic!("{problems} in {text}")))
+}
+
+pub(crate) fn set_policy(text: String, policy: Policy) -> Command {
+    let (policy, created_by) = (Arc::new(policy), "a test".to_owned());
+    Command::SetPolicy(Box::new(NewPolicy { text, policy, created_by, replaces: None }))
 }
 
 /// Hostinfo of a node whose peer API listens on `port`.

@@ -1,14 +1,21 @@
 //! The law, by simulation: random commands, and viewers that wake when they like.
 
+use std::fmt::Debug;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use mesh_model::{Hostinfo, Node, PreauthKeyId, UserId};
+use ipnet::IpNet;
+use mesh_model::{Hostinfo, Node, PreauthKeyId, Tag, UserId};
 use mesh_netmap::MapContext;
-use mesh_state::{Command, NodeUpdate, Registration};
-use mesh_testkit::{at, disco_key, node_key, registration};
+use mesh_state::{Command, NewUser, NodeUpdate, Registration, Settings};
+use mesh_testkit::random::{Random, Sections};
+use mesh_testkit::{at, disco_key, new_user, node_key, registration};
 use proptest::prelude::*;
 
-use crate::house::{ALICES, BOBS, EPHEMERAL, House, TAGGED, context_with, with_peer_api};
+use crate::house::{
+    ALICES, BOBS, EPHEMERAL, House, LIFETIME, TAGGED, context_with, parsed, set_policy,
+    with_peer_api,
+};
 use crate::viewer::Viewer;
 
 /// Something that happens, by a number that picks the node among those that are there.
@@ -17,13 +24,15 @@ enum Event {
     Register { machine: u64, key: u64, preauth_key: u64, kind: u8 },
     Open(usize),
     Close(usize),
-    Update { pick: usize, what: [u8; 7] },
+    Update { pick: usize, what: [u8; 6], offered: u8 },
     Expire { pick: usize, at: Option<i64> },
     Rename { pick: usize, name: String },
-    Tag(usize),
+    Tag { pick: usize, tags: u8 },
     ApproveRoutes { pick: usize, routes: u8 },
     Delete(usize),
     RenameUser { user: u64, name: String },
+    SetPolicy(u64),
+    EditPolicy(u64),
 }
 
 /// What a moment brings: a batch of events, then the viewers that wake, by bits.
@@ -47,13 +56,16 @@ fn event() -> impl Strategy<Value = Event> {
         }),
         5 => pick().prop_map(Event::Open),
         5 => pick().prop_map(Event::Close),
-        9 => (pick(), prop::array::uniform7(0..3_u8)).prop_map(|(pick, what)| Event::Update { pick, what }),
+        9 => (pick(), prop::array::uniform6(0..3_u8), 0..64_u8)
+            .prop_map(|(pick, what, offered)| Event::Update { pick, what, offered }),
         1 => (pick(), prop::option::of(-20..60_i64)).prop_map(|(pick, at)| Event::Expire { pick, at }),
         1 => (pick(), name()).prop_map(|(pick, name)| Event::Rename { pick, name }),
-        1 => pick().prop_map(Event::Tag),
-        1 => (pick(), 0..4_u8).prop_map(|(pick, routes)| Event::ApproveRoutes { pick, routes }),
+        2 => (pick(), any::<u8>()).prop_map(|(pick, tags)| Event::Tag { pick, tags }),
+        3 => (pick(), 0..64_u8).prop_map(|(pick, routes)| Event::ApproveRoutes { pick, routes }),
         1 => pick().prop_map(Event::Delete),
         1 => (1..3_u64, name()).prop_map(|(user, name)| Event::RenameUser { user, name }),
+        1 => any::<u64>().prop_map(Event::SetPolicy),
+        3 => any::<u64>().prop_map(Event::EditPolicy),
     ]
 }
 
@@ -65,8 +77,8 @@ fn moment() -> impl Strategy<Value = Moment> {
     )
 }
 
-/// The command of an event; none if it needs a node and there is none.
-fn command(house: &House, event: &Event) -> Option<Command> {
+/// The command of an event; none if it needs a node and there is none, or edits a policy and there is none.
+fn command(house: &House, sections: &mut Option<Sections>, event: &Event) -> Option<Command> {
     let nodes: Vec<&Arc<Node>> = house.newest().tailnet.nodes().collect();
     let node = |pick: &usize| nodes.get(pick % nodes.len().max(1)).copied();
     Some(match event {
@@ -78,7 +90,7 @@ fn command(house: &House, event: &Event) -> Option<Command> {
             let node = node(pick)?;
             Command::Disconnect { node: node.id, session: node.session? }
         }
-        Event::Update { pick, what } => update(node(pick)?, *what),
+        Event::Update { pick, what, offered } => update(node(pick)?, *what, *offered),
         Event::Expire { pick, at: expires } => Command::SetNodeExpiry {
             node: node(pick)?.id,
             expires_at: expires.map(|expires| at(house.now + expires)),
@@ -86,8 +98,8 @@ fn command(house: &House, event: &Event) -> Option<Command> {
         Event::Rename { pick, name } => {
             Command::RenameNode { node: node(pick)?.id, name: name.clone() }
         }
-        Event::Tag(pick) => {
-            Command::TagNode { node: node(pick)?.id, tags: vec!["tag:db".parse().expect("a tag")] }
+        Event::Tag { pick, tags } => {
+            Command::TagNode { node: node(pick)?.id, tags: self::tags(*tags) }
         }
         Event::ApproveRoutes { pick, routes } => {
             Command::ApproveRoutes { node: node(pick)?.id, routes: self::routes(*routes) }
@@ -95,6 +107,14 @@ fn command(house: &House, event: &Event) -> Option<Command> {
         Event::Delete(pick) => Command::DeleteNode { node: node(pick)?.id },
         Event::RenameUser { user, name } => {
             Command::RenameUser { user: UserId(*user), name: name.clone() }
+        }
+        Event::SetPolicy(seed) => {
+            *sections = Some(Sections::new(&mut Random::new(*seed)));
+            random_policy(sections.as_ref()?)
+        }
+        Event::EditPolicy(seed) => {
+            sections.as_mut()?.edit(&mut Random::new(*seed));
+            random_policy(sections.as_ref()?)
         }
     })
 }
@@ -114,8 +134,8 @@ fn register(machine: u64, key: u64, preauth_key: u64, kind: u8) -> Command {
 }
 
 /// A node tells of itself; each digit is a field, and most change nothing.
-fn update(node: &Node, what: [u8; 7]) -> Command {
-    let [disco, endpoints, home, hostname, peer_api, offered, version] = what;
+fn update(node: &Node, what: [u8; 6], offered: u8) -> Command {
+    let [disco, endpoints, home, hostname, peer_api, version] = what;
     let hostinfo = Hostinfo {
         hostname: format!("host {hostname}"),
         routable_ips: routes(offered),
@@ -134,14 +154,36 @@ fn update(node: &Node, what: [u8; 7]) -> Command {
     }))
 }
 
-/// Routes by bits.
-fn routes(bits: u8) -> Vec<ipnet::IpNet> {
-    let all = ["10.0.0.0/8", "0.0.0.0/0"].map(|route| route.parse().expect("a prefix"));
-    all.into_iter()
-        .enumerate()
-        .filter(|(bit, _)| bits & 1 << bit != 0)
-        .map(|(_, route)| route)
-        .collect()
+/// Routes by bits: nested ones, one with addresses of nodes inside, and the Internet.
+fn routes(bits: u8) -> Vec<IpNet> {
+    let all =
+        ["10.0.0.0/8", "0.0.0.0/0", "10.1.0.0/16", "100.64.0.0/29", "8.8.8.0/24", "fd00:1::/64"];
+    by_bits(all, bits)
+}
+
+/// One or two tags, by bits and by number.
+fn tags(number: u8) -> Vec<Tag> {
+    let all = ["tag:db", "tag:exit", "tag:lab", "tag:relay", "tag:router", "tag:web"];
+    by_bits(all, 1 << (number % 6) | 1 << (number / 6 % 6))
+}
+
+fn by_bits<const N: usize, T: FromStr<Err: Debug>>(all: [&str; N], bits: u8) -> Vec<T> {
+    let is_set = |(bit, _): &(usize, &str)| bits & 1 << bit != 0;
+    let texts = all.into_iter().enumerate().filter(is_set).map(|(_, text)| text);
+    texts.map(|text| text.parse().expect("a valid text")).collect()
+}
+
+/// Puts a random policy in force, whose own tests are not asked.
+fn random_policy(sections: &Sections) -> Command {
+    let (text, mut policy) = parsed(&sections.to_string());
+    policy.tests.clear();
+    policy.ssh_tests.clear();
+    set_policy(text, policy)
+}
+
+/// Users whom random policies name.
+fn users() -> [NewUser; 2] {
+    ["alice", "bob"].map(|name| NewUser { email: format!("{name}@example.com"), ..new_user(name) })
 }
 
 fn contexts() -> [Arc<MapContext>; 4] {
@@ -155,15 +197,20 @@ proptest! {
     fn what_a_viewer_was_told_adds_up_to_the_full_netmap(
         moments in prop::collection::vec(moment(), 1..40),
         expiry: bool,
+        first_policy in prop::option::of(any::<u64>()),
     ) {
-        let mut house = if expiry { House::with_expiry() } else { House::new() };
-        let contexts = contexts();
+        let node_expiry = expiry.then_some(LIFETIME);
+        let mut house = House::of(users(), Settings { node_expiry, ..Settings::default() });
+        let (contexts, mut sections) = (contexts(), None);
         let nodes = [ALICES, BOBS, TAGGED, EPHEMERAL].map(|key| house.join_with(key.0, key));
+        if let Some(command) = first_policy.map(Event::SetPolicy).and_then(|event| command(&house, &mut sections, &event)) {
+            house.must(command);
+        }
         let mut viewers = Vec::from(nodes.map(|node| Viewer::open_in(&house, node, contexts[0].clone())));
         for moment in moments {
             house.now += moment.pause;
             let commands: Vec<Command> =
-                moment.events.iter().filter_map(|event| command(&house, event)).collect();
+                moment.events.iter().filter_map(|event| command(&house, &mut sections, event)).collect();
             house.batch(&commands);
             let context = &contexts[moment.context];
             for (bit, viewer) in viewers.iter_mut().enumerate() {

@@ -9,3 +9,4 @@ mod gone;
 mod law;
 mod own;
 mod peers;
+mod policy;

@@ -1,7 +1,7 @@
 //! What a viewer is told when it is itself among what changed.
 
 use mesh_model::{Hostinfo, NodeId, UserId};
-use mesh_netmap::{Told, self_node, tell};
+use mesh_netmap::{Differences, Told, self_node, tell};
 use mesh_state::Command;
 use mesh_wire::MapResponse;
 
@@ -19,7 +19,7 @@ fn house_and_viewer() -> (House, Viewer) {
 
 /// A message with the viewer's own node, as it is now.
 fn own(house: &House) -> MapResponse {
-    let node = self_node(&house.node(NodeId(1)), house.time(), &context_with([1, 2]));
+    let node = self_node(house.newest(), &house.node(NodeId(1)), &context_with([1, 2]));
     MapResponse { node: Some(Box::new(node)), ..MapResponse::default() }
 }
 
@@ -139,7 +139,7 @@ fn a_viewer_that_is_not_touched_is_told_what_its_class_is_told() {
     let cursor = house.cursor();
     house.disconnect(NodeId(2));
     let (from, to, changes) = house.since(cursor);
-    let class = to.everybody.class_of(&house.node(viewer.node));
+    let shared = to.policy.class_of(viewer.node);
     let told = tell(from, to, &changes, viewer.node, &context_with([1, 2]));
-    assert_eq!(told, Told::Shared(class));
+    assert_eq!(told, Told::Differences(Differences { shared, ..Differences::default() }));
 }

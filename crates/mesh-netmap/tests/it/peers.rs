@@ -27,9 +27,9 @@ fn patch(node: NodeId, change: PeerChange) -> MapResponse {
     MapResponse { peers_changed_patch: vec![change], ..MapResponse::default() }
 }
 
-/// A message with one peer whole, as it is now.
+/// A message with one peer whole, as node 1 sees it now.
 fn whole(house: &House, node: NodeId) -> MapResponse {
-    let peer = peer(&house.node(node), house.time(), &context_with([1, 2]));
+    let peer = peer(house.newest(), NodeId(1), &house.node(node), &context_with([1, 2]));
     MapResponse { peers_changed: vec![peer], ..MapResponse::default() }
 }
 

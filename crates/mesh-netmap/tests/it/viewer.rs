@@ -1,12 +1,12 @@
 //! A client of a map stream: it believes what it is told, and checks on the way that it can.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mesh_client::{Applied, Netmap};
 use mesh_keys::DiscoPublic;
 use mesh_model::NodeId;
-use mesh_netmap::{MapContext, Told, full, full_again, peers_delta, self_node, tell};
+use mesh_netmap::{Differences, MapContext, Told, full, full_again, peers_delta, tell};
+use mesh_policy::{ClassId, CompiledPolicy, NodeFacts, UserFacts};
 use mesh_state::{ChangeSet, Snapshot};
 use mesh_wire::{MapResponse, SessionRules, is_incremental};
 
@@ -52,14 +52,15 @@ impl Viewer {
     pub(crate) fn wake(&mut self, house: &House) -> Vec<MapResponse> {
         let (from, to, changes) = house.since(self.cursor);
         let told = tell(from, to, &changes, self.node, &self.context);
-        let messages = match told {
-            Told::Shared(class) => {
-                let context = &self.context;
-                let messages = peers_delta(from, to, &changes, (class, class), None, context);
-                self.check_shared(from, to, &changes, &messages);
-                messages
+        let messages: Vec<MapResponse> = match told {
+            Told::Differences(Differences { mut own, shared, config }) => {
+                if let Some(class) = shared {
+                    let messages = peers_delta(from, to, &changes, self.node, &self.context);
+                    self.check_shared(from, to, &changes, class, &messages);
+                    own.extend(messages);
+                }
+                own.into_iter().chain(config.map(|config| *config)).collect()
             }
-            Told::Private(messages) => messages,
             Told::Everything => return self.wake_in(house, self.context.clone()),
             Told::Gone(last) => {
                 self.has_ended = true;
@@ -86,21 +87,24 @@ impl Viewer {
         Arc::ptr_eq(&self.context, context)
     }
 
-    /// What a viewer that is not among what changed is told alone is what all its class are told.
+    /// What this viewer is told of its peers is what each viewer of its class is told that is told the shared part.
     fn check_shared(
         &self,
         from: &Snapshot,
         to: &Snapshot,
         changes: &ChangeSet,
-        shared: &[MapResponse],
+        class: ClassId,
+        messages: &[MapResponse],
     ) {
-        let [old, new] = [from, to].map(|it| it.tailnet.node(self.node).expect("it is there"));
-        let classes = (from.everybody.class_of(old), to.everybody.class_of(new));
-        let alone = peers_delta(from, to, changes, classes, Some(self.node), &self.context);
-        assert_eq!(shared, alone);
-        let [was, is] =
-            [(old, from), (new, to)].map(|(node, it)| self_node(node, it.at, &self.context));
-        assert_eq!(was, is);
+        for node in to.tailnet.nodes().map(|node| node.id) {
+            let told = tell(from, to, changes, node, &self.context);
+            let Told::Differences(Differences { shared: Some(theirs), .. }) = told else {
+                continue;
+            };
+            if theirs == class {
+                assert_eq!(messages, peers_delta(from, to, changes, node, &self.context));
+            }
+        }
     }
 
     fn advance(&mut self, house: &House, messages: &[MapResponse]) {
@@ -126,7 +130,7 @@ impl Viewer {
     fn check(&self, house: &House) {
         let everything = full(house.newest(), self.node, &self.context, house.time());
         let everything = everything.expect("the node is there");
-        check_peers(house.newest(), self.node, &everything);
+        check_policy(house.newest(), self.node, &everything);
         let mut fresh = Netmap::default();
         fresh.apply(everything, house.time());
         check_same(&self.meant, &fresh, "as meant");
@@ -152,13 +156,21 @@ fn check_same(told: &Netmap, fresh: &Netmap, how: &str) {
     assert_eq!(told, fresh, "{how}");
 }
 
-/// The peers of a viewer are all others that have told their disco key; none if its own key has expired.
-fn check_peers(snapshot: &Snapshot, viewer: NodeId, everything: &MapResponse) {
+/// The peers of a viewer are those of the announced nodes that policy lets it see, and what it lets in is what policy
+/// says; none and nothing if its own key has expired.
+fn check_policy(snapshot: &Snapshot, viewer: NodeId, everything: &MapResponse) {
     let own = snapshot.tailnet.node(viewer).expect("the node is there");
-    let is_peer = |id: &u32| *id != viewer.0 && !own.is_expired(snapshot.at);
+    let users = snapshot.tailnet.users().map(|user| UserFacts::from(&**user));
     let announced = snapshot.tailnet.nodes().filter(|node| !node.disco_key.is_zero());
-    let expected: BTreeSet<u64> =
-        announced.map(|node| node.id.0).filter(is_peer).map(u64::from).collect();
+    let nodes = announced.map(|node| NodeFacts::from(&**node));
+    let policy = CompiledPolicy::compile(snapshot.policy.policy().clone(), users, nodes);
+    let expected: Vec<u64> = if own.is_expired(snapshot.at) {
+        Vec::new()
+    } else {
+        policy.peers(viewer).into_iter().map(u64::from).collect()
+    };
     let told: Vec<u64> = everything.peers.iter().map(|peer| peer.id.0).collect();
-    assert!(expected.into_iter().eq(told), "peers are told once each and in order");
+    assert_eq!(told, expected, "peers are told once each and in order");
+    let filters = if own.is_expired(snapshot.at) { 0 } else { policy.filter_chunks(viewer).len() };
+    assert_eq!(everything.packet_filters.len(), filters + 1, "one more that clears all");
 }
