@@ -13,7 +13,7 @@ pub enum PolicyError {
     #[error("the policy is empty: to let every node reach every other, write {{}}")]
     Empty,
     /// The text makes no sense.
-    #[error("{0}")]
+    #[error(transparent)]
     Invalid(#[from] Problems),
     /// The policy does not do what its own tests say.
     #[error("{0}")]
