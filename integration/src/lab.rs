@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -36,6 +36,8 @@ pub enum Company {
 pub struct Lab {
     pub(crate) database: Database,
     directory: TempDir,
+    /// Parts of the alarms that the scenario provokes.
+    provoked: Mutex<Vec<&'static str>>,
 }
 
 impl Lab {
@@ -46,7 +48,16 @@ impl Lab {
         let label =
             name.context("invariant: the prefix and letters")?.replace('-', "_").to_lowercase();
         let label = format!("{label}_{}", std::process::id());
-        Ok(Self { database: Database::create(engine, &label)?, directory })
+        Ok(Self {
+            database: Database::create(engine, &label)?,
+            directory,
+            provoked: Mutex::default(),
+        })
+    }
+
+    /// Says that the scenario provokes a WARN or ERROR line of the server, and which: one with `part` in its message.
+    pub fn provokes(&self, part: &'static str) {
+        self.provoked.lock().unwrap_or_else(PoisonError::into_inner).push(part);
     }
 
     /// A directory of this name in the lab, made if missing.
@@ -61,11 +72,17 @@ impl Lab {
         self.directory.path().join(format!("{name}.log"))
     }
 
-    /// Fails on a WARN or ERROR line of the server: nothing that a scenario does should cause one.
+    /// Fails on a WARN or ERROR line of the server that the scenario did not mean to cause, and if one that it did is missing.
     fn check_alarms(&self) -> Result<()> {
         let lines = log::read(&self.log(crate::server::LOG))?;
         ensure!(!lines.is_empty(), "the server logged nothing, or not in JSON");
-        let alarms: Vec<_> = lines.into_iter().filter(LogLine::is_alarm).collect();
+        let provoked = self.provoked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alarms: Vec<_> = lines.into_iter().filter(LogLine::is_alarm).collect();
+        for part in provoked.iter() {
+            let before = alarms.len();
+            alarms.retain(|line| !line.message.contains(part));
+            ensure!(alarms.len() < before, "the server did not log {part:?} as WARN or ERROR");
+        }
         ensure!(alarms.is_empty(), "the server logged what was not expected: {alarms:#?}");
         Ok(())
     }

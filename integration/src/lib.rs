@@ -6,6 +6,7 @@
 //! waits goes through [`eventually`], which has a deadline and tells what it saw last.
 
 mod authority;
+mod connection;
 mod database;
 mod driver;
 mod environment;
@@ -17,10 +18,11 @@ mod ports;
 mod server;
 mod status;
 
+pub use crate::connection::Connection;
 pub use crate::database::Engine;
 pub use crate::eventually::eventually;
 pub use crate::lab::{Company, Lab, run};
 pub use crate::log::LogLine;
 pub use crate::node::{Client, Kind, Node, Transfer, Up, Whois};
-pub use crate::server::{NodeRecord, Server, Setup};
+pub use crate::server::{NodeRecord, RefusedStart, Server, Setup};
 pub use crate::status::{Peer, Status};

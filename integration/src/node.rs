@@ -1,13 +1,13 @@
 //! A stock client in a driver process.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::driver::Driver;
 use crate::environment;
@@ -85,6 +85,9 @@ pub struct Whois {
     /// Login name of its user.
     #[serde(default)]
     pub user: String,
+    /// What it may do on this node, by the packet filter: app capabilities, each with its values.
+    #[serde(default)]
+    pub cap_map: Map<String, Value>,
 }
 
 /// A client and the state it keeps in the lab.
@@ -204,6 +207,17 @@ impl<'a> Node<'a> {
         .await
     }
 
+    /// Waits until a peer is the router of a subnet route, and returns it.
+    pub async fn routed_by(&self, name: &str, route: &str) -> Result<Peer> {
+        self.until(&format!("is routed to {route} by {name}"), |status| {
+            let peer = status.peer(name)?;
+            let routes = &peer.primary_routes;
+            ensure!(routes.iter().any(|carried| carried == route), "it carries {routes:?}");
+            Ok(peer.clone())
+        })
+        .await
+    }
+
     /// Waits until a peer is gone.
     pub async fn loses(&self, name: &str) -> Result<()> {
         self.until(&format!("no longer sees {name}"), |status| {
@@ -211,6 +225,21 @@ impl<'a> Node<'a> {
             Ok(())
         })
         .await
+    }
+
+    /// Offers to carry routes, in place of those it offered before.
+    pub async fn advertise_routes(&self, routes: &[&str]) -> Result<()> {
+        self.call("set_prefs", json!({"advertise_routes": routes})).await
+    }
+
+    /// Uses the subnet routers that it is told of.
+    pub async fn accept_routes(&self) -> Result<()> {
+        self.call("set_prefs", json!({"accept_routes": true})).await
+    }
+
+    /// Plays the network behind a subnet router: sends back what comes to any TCP port of any address in a route.
+    pub async fn serve_route(&self, route: &str) -> Result<()> {
+        self.call("serve_route", json!({"prefix": route})).await
     }
 
     /// Serves a TCP port that sends back what comes.
@@ -226,7 +255,7 @@ impl<'a> Node<'a> {
 
     /// As [`Self::transfer`], to a peer's IPv4 address.
     pub async fn transfer_to(&self, peer: &Peer, port: u16, bytes: usize) -> Result<Transfer> {
-        self.transfer(&SocketAddr::new(peer.ipv4()?, port).to_string(), bytes).await
+        self.transfer(&peer.port(port)?.to_string(), bytes).await
     }
 
     /// Waits until packets to a peer go over UDP without the relay.
@@ -249,6 +278,16 @@ impl<'a> Node<'a> {
     pub async fn metric(&self, name: &str) -> Result<i64> {
         let metrics: Value = self.call("metrics", json!({})).await?;
         metrics[name].as_i64().with_context(|| format!("{}: no metric {name}", self.name))
+    }
+
+    /// How often the client has built its whole netmap anew, the first time included. Not in the old version.
+    pub async fn full_rebuilds(&self) -> Result<i64> {
+        self.metric("controlclient_map_response_handled_full_rebuild").await
+    }
+
+    /// How many messages of map streams the client has received, of whatever kind.
+    pub async fn map_messages(&self) -> Result<i64> {
+        self.metric("controlclient_map_response_message").await
     }
 
     /// What the client has logged.

@@ -26,6 +26,9 @@ pub(crate) const LOG: &str = "server";
 /// The domain below which nodes have their names, by default.
 pub(crate) const BASE_DOMAIN: &str = "tailnet.internal";
 
+/// The file of a server whose policy is a file, in its data directory.
+const POLICY_FILE: &str = "policy.hujson";
+
 /// How long a start may take until the server listens.
 const START_MAX: Duration = Duration::from_secs(10);
 /// How long an orderly stop may take.
@@ -40,6 +43,8 @@ pub struct Setup {
     pub tls: bool,
     /// Its DERP map tells clients not to check the relay's certificate, for the client that cannot pin one.
     pub unchecked_relay: bool,
+    /// Its policy is a file, with this text at first; otherwise the policy is in the database.
+    pub policy_file: Option<&'static str>,
 }
 
 /// A server under test.
@@ -52,6 +57,15 @@ pub struct Server<'a> {
     environment: Vec<(&'static str, String)>,
     authority: Option<Authority>,
     process: Mutex<Option<Child>>,
+}
+
+/// How a server ended that refused to start.
+#[derive(Debug)]
+pub struct RefusedStart {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it said on standard error.
+    pub told: String,
 }
 
 /// A node as `nodes list -o json` shows it.
@@ -70,6 +84,12 @@ pub struct NodeRecord {
     pub online: bool,
     /// Its tags.
     pub tags: Vec<String>,
+    /// Routes that it offers to carry.
+    pub available_routes: Vec<String>,
+    /// Routes that it may carry.
+    pub approved_routes: Vec<String>,
+    /// Routes that it carries.
+    pub subnet_routes: Vec<String>,
 }
 
 impl<'a> Server<'a> {
@@ -107,6 +127,11 @@ impl<'a> Server<'a> {
             let automatic = "MESHCONTROL_DERP_SERVER_AUTOMATICALLY_ADD_EMBEDDED_DERP_REGION";
             environment.push((automatic, "false".to_owned()));
         }
+        if let Some(text) = setup.policy_file {
+            let path = data.join(POLICY_FILE);
+            fs::write(&path, text)?;
+            environment.push(("MESHCONTROL_POLICY_PATH", path.display().to_string()));
+        }
         Ok(Self {
             lab,
             binary: environment::required(environment::BINARY)?,
@@ -121,11 +146,7 @@ impl<'a> Server<'a> {
     /// Starts the process, again on the same ports and data, and waits until it listens.
     pub async fn launch(&self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.lab.log(LOG))?;
-        let mut command = self.command();
-        command
-            .args(["serve", "--listen", &self.listen.to_string()])
-            .arg("--data-dir")
-            .arg(&self.data);
+        let mut command = self.serve_command();
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut process = command.spawn().with_context(|| format!("starting {}", self.binary))?;
         eventually(START_MAX, "the server listens", async || {
@@ -140,12 +161,19 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
+    /// Starts the process, which must end by itself instead of listening, and returns what it said.
+    pub async fn refuses_to_start(&self) -> Result<RefusedStart> {
+        let output = timeout(START_MAX, self.serve_command().stdin(Stdio::null()).output());
+        let output = output.await.context("the server started")??;
+        ensure!(!output.status.success(), "the server ended as if all were well");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(RefusedStart { code: output.status.code(), told })
+    }
+
     /// Asks the process to stop and waits for it. Fails unless it ends cleanly.
     pub async fn stop(&self) -> Result<()> {
         let mut process = self.process.lock().await.take().context("the server is not running")?;
-        let pid = process.id().context("the server ended before it was stopped")?;
-        let asked = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().await?;
-        ensure!(asked.success(), "the server cannot be signalled");
+        signal(&process, "TERM").await?;
         let status = timeout(STOP_MAX, process.wait())
             .await
             .with_context(|| format!("the server does not stop within {STOP_MAX:?}"))??;
@@ -168,6 +196,15 @@ impl<'a> Server<'a> {
     /// The file with the authority that clients must trust.
     pub(crate) fn root(&self) -> Option<String> {
         Some(self.authority.as_ref()?.root.display().to_string())
+    }
+
+    fn serve_command(&self) -> Command {
+        let mut command = self.command();
+        command
+            .args(["serve", "--listen", &self.listen.to_string()])
+            .arg("--data-dir")
+            .arg(&self.data);
+        command
     }
 
     fn command(&self) -> Command {
@@ -209,6 +246,39 @@ impl<'a> Server<'a> {
         self.cli(&[&["preauthkeys", "create", "--user", user], flags].concat()).await
     }
 
+    /// Mints a reusable preauth key that makes nodes with a tag and without a user.
+    pub async fn tagged_key(&self, tag: &str) -> Result<String> {
+        self.cli(&["preauthkeys", "create", "--reusable", "--tags", tag]).await
+    }
+
+    /// Puts a policy in force, in the database.
+    pub async fn set_policy(&self, text: &str) -> Result<()> {
+        let path = self.data.join("policy-to-set.hujson");
+        fs::write(&path, text)?;
+        let path = path.to_str().context("invariant: the lab's directory is UTF-8")?;
+        self.cli(&["policy", "set", "--file", path]).await?;
+        Ok(())
+    }
+
+    /// Writes the policy file of a server that was set up with one. It notices by itself.
+    pub fn write_policy_file(&self, text: &str) -> Result<()> {
+        Ok(fs::write(self.data.join(POLICY_FILE), text)?)
+    }
+
+    /// Sends the signal that has it read its policy file again at once.
+    pub async fn hang_up(&self) -> Result<()> {
+        let process = self.process.lock().await;
+        signal(process.as_ref().context("the server is not running")?, "HUP").await
+    }
+
+    /// Replaces the routes that a node may carry.
+    pub async fn approve_routes(&self, node: &str, routes: &[&str]) -> Result<()> {
+        let id = self.node(node).await?.id;
+        let routes = routes.join(",");
+        self.cli(&["nodes", "approve-routes", "--identifier", &id, "--routes", &routes]).await?;
+        Ok(())
+    }
+
     /// All nodes.
     pub async fn nodes(&self) -> Result<Vec<NodeRecord>> {
         self.cli_json(&["nodes", "list"]).await
@@ -235,6 +305,13 @@ impl<'a> Server<'a> {
         };
         Ok(self.log()?.iter().filter(is_opening).count())
     }
+}
+
+async fn signal(process: &Child, name: &str) -> Result<()> {
+    let pid = process.id().context("the server has ended by itself")?;
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().await?;
+    ensure!(sent.success(), "the server cannot be signalled");
+    Ok(())
 }
 
 /// A DERP map with the server's own relay, whose certificate clients shall not check.

@@ -1,9 +1,10 @@
 //! What a client says of itself and of those it sees, as the drivers report it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// The answer to `status`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -51,6 +52,18 @@ pub struct Peer {
     /// UDP address over which it is reached at the moment; empty when relayed or idle.
     #[serde(default)]
     pub cur_addr: String,
+    /// Subnet routes that it is the router of.
+    #[serde(default)]
+    pub primary_routes: Vec<String>,
+    /// Whether it may be used as an exit node.
+    #[serde(default)]
+    pub exit_node_option: bool,
+    /// Bytes of packets sent to it.
+    #[serde(default)]
+    pub tx_bytes: u64,
+    /// Node capabilities, each with its values or `null`. Of the node itself only.
+    #[serde(default)]
+    pub cap_map: Map<String, Value>,
 }
 
 impl Status {
@@ -81,6 +94,11 @@ impl Peer {
     pub fn ipv4(&self) -> Result<IpAddr> {
         let found = self.addresses.iter().copied().find(IpAddr::is_ipv4);
         found.with_context(|| format!("{} has no IPv4 address", self.name))
+    }
+
+    /// A port of its IPv4 address.
+    pub fn port(&self, port: u16) -> Result<SocketAddr> {
+        Ok(SocketAddr::new(self.ipv4()?, port))
     }
 
     /// Fails until packets can be sent to it: before its relay is known they would be dropped.

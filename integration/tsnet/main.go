@@ -67,7 +67,11 @@ var commands = map[string]handler{
 	"packet_filter": command((*node).packetFilterCommand),
 	"metrics":       command((*node).metricsCommand),
 	"listen_tcp":    command((*node).listenCommand),
+	"serve_route":   command((*node).serveRouteCommand),
 	"transfer":      command((*node).transferCommand),
+	"dial":          command((*node).dialCommand),
+	"exchange":      command((*node).exchangeCommand),
+	"hang_up":       command((*node).hangUpCommand),
 	"close":         command((*node).closeCommand),
 }
 

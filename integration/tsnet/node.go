@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net"
 	"net/netip"
 	"reflect"
 	"sync"
@@ -20,6 +21,8 @@ type node struct {
 	server    *tsnet.Server
 	local     *tailscale.LocalClient // the name that old and new versions share
 	lastError string                 // what the backend said last, until the node runs
+	conns     map[int64]net.Conn     // what dial opened, by the numbers it gave out
+	lastConn  int64
 }
 
 // upArgs is what `tailscale up` takes.
@@ -154,6 +157,16 @@ func (n *node) client() (*tailscale.LocalClient, error) {
 	return n.local, nil
 }
 
+// network returns the node's own network, once it was brought up.
+func (n *node) network() (*tsnet.Server, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.server == nil {
+		return nil, errNotUp
+	}
+	return n.server, nil
+}
+
 // loginCommand asks for an interactive login; the URL to visit appears in the status.
 func (n *node) loginCommand(ctx context.Context, _ none) (any, error) {
 	local, err := n.client()
@@ -175,6 +188,7 @@ func (n *node) logoutCommand(ctx context.Context, _ none) (any, error) {
 type setPrefsArgs struct {
 	Hostname        *string         `json:"hostname"`
 	AdvertiseRoutes *[]netip.Prefix `json:"advertise_routes"`
+	AcceptRoutes    *bool           `json:"accept_routes"`
 }
 
 // setPrefsCommand changes the named preferences, as `tailscale set` does.
@@ -189,6 +203,9 @@ func (n *node) setPrefsCommand(ctx context.Context, args setPrefsArgs) (any, err
 	}
 	if args.AdvertiseRoutes != nil {
 		masked.AdvertiseRoutes, masked.AdvertiseRoutesSet = *args.AdvertiseRoutes, true
+	}
+	if args.AcceptRoutes != nil {
+		masked.RouteAll, masked.RouteAllSet = *args.AcceptRoutes, true
 	}
 	_, err = local.EditPrefs(ctx, masked)
 	return nil, err

@@ -31,20 +31,22 @@ type statusReport struct {
 
 // peerReport is one node as this node sees it.
 type peerReport struct {
-	Key           string         `json:"key"` // nodekey:...
-	Name          string         `json:"name"`
-	Hostname      string         `json:"hostname"` // as its user typed it
-	Addresses     []netip.Addr   `json:"addresses"`
-	User          string         `json:"user,omitempty"` // login name
-	Tags          []string       `json:"tags,omitempty"`
-	PrimaryRoutes []netip.Prefix `json:"primary_routes,omitempty"`
-	Online        bool           `json:"online"`
-	Expired       bool           `json:"expired"`
-	KeyExpiry     *time.Time     `json:"key_expiry,omitempty"`
-	Relay         string         `json:"relay,omitempty"`    // home DERP region's code
-	CurAddr       string         `json:"cur_addr,omitempty"` // UDP address in use, absent when relayed or idle
-	RxBytes       int64          `json:"rx_bytes"`
-	TxBytes       int64          `json:"tx_bytes"`
+	Key            string             `json:"key"` // nodekey:...
+	Name           string             `json:"name"`
+	Hostname       string             `json:"hostname"` // as its user typed it
+	Addresses      []netip.Addr       `json:"addresses"`
+	User           string             `json:"user,omitempty"` // login name
+	Tags           []string           `json:"tags,omitempty"`
+	PrimaryRoutes  []netip.Prefix     `json:"primary_routes,omitempty"`
+	ExitNodeOption bool               `json:"exit_node_option,omitempty"`
+	Online         bool               `json:"online"`
+	Expired        bool               `json:"expired"`
+	KeyExpiry      *time.Time         `json:"key_expiry,omitempty"`
+	Relay          string             `json:"relay,omitempty"`    // home DERP region's code
+	CurAddr        string             `json:"cur_addr,omitempty"` // UDP address in use, absent when relayed or idle
+	RxBytes        int64              `json:"rx_bytes"`
+	TxBytes        int64              `json:"tx_bytes"`
+	CapMap         tailcfg.NodeCapMap `json:"cap_map,omitempty"`
 }
 
 func (n *node) statusCommand(ctx context.Context, _ none) (any, error) {
@@ -80,18 +82,20 @@ func (n *node) statusCommand(ctx context.Context, _ none) (any, error) {
 
 func reportPeer(status *ipnstate.Status, peer *ipnstate.PeerStatus) peerReport {
 	report := peerReport{
-		Key:       peer.PublicKey.String(),
-		Name:      strings.TrimSuffix(peer.DNSName, "."),
-		Hostname:  peer.HostName,
-		Addresses: append([]netip.Addr{}, peer.TailscaleIPs...),
-		User:      status.User[peer.UserID].LoginName,
-		Online:    peer.Online,
-		Expired:   peer.Expired,
-		KeyExpiry: peer.KeyExpiry,
-		Relay:     peer.Relay,
-		CurAddr:   peer.CurAddr,
-		RxBytes:   peer.RxBytes,
-		TxBytes:   peer.TxBytes,
+		Key:            peer.PublicKey.String(),
+		Name:           strings.TrimSuffix(peer.DNSName, "."),
+		Hostname:       peer.HostName,
+		Addresses:      append([]netip.Addr{}, peer.TailscaleIPs...),
+		User:           status.User[peer.UserID].LoginName,
+		ExitNodeOption: peer.ExitNodeOption,
+		Online:         peer.Online,
+		Expired:        peer.Expired,
+		KeyExpiry:      peer.KeyExpiry,
+		Relay:          peer.Relay,
+		CurAddr:        peer.CurAddr,
+		RxBytes:        peer.RxBytes,
+		TxBytes:        peer.TxBytes,
+		CapMap:         peer.CapMap,
 	}
 	if peer.Tags != nil {
 		report.Tags = peer.Tags.AsSlice()
@@ -108,10 +112,11 @@ type whoisArgs struct {
 
 // whoisReport says whose address it is.
 type whoisReport struct {
-	Name        string   `json:"name"`
-	User        string   `json:"user"`
-	DisplayName string   `json:"display_name,omitempty"`
-	Tags        []string `json:"tags,omitempty"`
+	Name        string             `json:"name"`
+	User        string             `json:"user"`
+	DisplayName string             `json:"display_name,omitempty"`
+	Tags        []string           `json:"tags,omitempty"`
+	CapMap      tailcfg.PeerCapMap `json:"cap_map,omitempty"` // what it may do on this node
 }
 
 func (n *node) whoisCommand(ctx context.Context, args whoisArgs) (any, error) {
@@ -128,6 +133,7 @@ func (n *node) whoisCommand(ctx context.Context, args whoisArgs) (any, error) {
 		User:        who.UserProfile.LoginName,
 		DisplayName: who.UserProfile.DisplayName,
 		Tags:        who.Node.Tags,
+		CapMap:      who.CapMap,
 	}, nil
 }
 

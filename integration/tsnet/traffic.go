@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"tailscale.com/ipn/ipnstate"
+	"tailscale.com/tsnet"
 )
 
 // The three things a listener can do with a connection. The dialer speaks first in all of them.
@@ -41,11 +42,9 @@ func (n *node) listenCommand(_ context.Context, args listenArgs) (any, error) {
 	if !ok {
 		return nil, fmt.Errorf("unknown mode %q", args.Mode)
 	}
-	n.mu.Lock()
-	server := n.server
-	n.mu.Unlock()
-	if server == nil {
-		return nil, errNotUp
+	server, err := n.network()
+	if err != nil {
+		return nil, err
 	}
 	listener, err := server.Listen("tcp", fmt.Sprintf(":%d", args.Port))
 	if err != nil {
@@ -57,14 +56,36 @@ func (n *node) listenCommand(_ context.Context, args listenArgs) (any, error) {
 			if err != nil {
 				return // the node is closing
 			}
-			go func() {
-				defer conn.Close()
-				if err := serve(conn); err != nil {
-					log.Printf("%s from %v: %v", args.Mode, conn.RemoteAddr(), err)
-				}
-			}()
+			go answerConn(conn, args.Mode, serve)
 		}
 	}()
+	return nil, nil
+}
+
+func answerConn(conn net.Conn, mode string, serve func(net.Conn) error) {
+	defer conn.Close()
+	if err := serve(conn); err != nil {
+		log.Printf("%s from %v: %v", mode, conn.RemoteAddr(), err)
+	}
+}
+
+type serveRouteArgs struct {
+	Prefix netip.Prefix `json:"prefix"`
+}
+
+// serveRouteCommand plays the network behind a subnet router: it echoes on every TCP port of every address in the
+// prefix, until the node closes.
+func (n *node) serveRouteCommand(_ context.Context, args serveRouteArgs) (any, error) {
+	server, err := n.network()
+	if err != nil {
+		return nil, err
+	}
+	server.RegisterFallbackTCPHandler(func(_, dst netip.AddrPort) (func(net.Conn), bool) {
+		if !args.Prefix.Contains(dst.Addr()) {
+			return nil, false
+		}
+		return func(conn net.Conn) { answerConn(conn, modeEcho, serveEcho) }, true
+	})
 	return nil, nil
 }
 
@@ -111,25 +132,20 @@ func (n *node) transferCommand(ctx context.Context, args transferArgs) (any, err
 	if !ok {
 		return nil, fmt.Errorf("unknown mode %q", args.Mode)
 	}
-	n.mu.Lock()
-	server := n.server
-	n.mu.Unlock()
-	if server == nil {
-		return nil, errNotUp
+	server, err := n.network()
+	if err != nil {
+		return nil, err
 	}
 	start := time.Now()
-	conn, err := server.Dial(ctx, "tcp", args.Addr)
+	conn, err := dialPeer(ctx, server, args.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("dial: %w", err)
 	}
 	defer conn.Close()
-	if _, host := conn.(*net.TCPConn); host {
-		return nil, fmt.Errorf("dial: %s is no address of a peer, the host's own network was tried", args.Addr)
-	}
 	if err := exchange(conn, args.Bytes); err != nil {
 		return nil, err
 	}
-	report := transferReport{ElapsedMS: float64(time.Since(start).Microseconds()) / 1000}
+	report := transferReport{ElapsedMS: milliseconds(time.Since(start))}
 	peer, err := n.peerAt(ctx, conn.RemoteAddr())
 	if err != nil {
 		return nil, err
@@ -138,7 +154,107 @@ func (n *node) transferCommand(ctx context.Context, args transferArgs) (any, err
 	return report, nil
 }
 
-// peerAt returns the peer that has an address.
+// dialPeer connects to a peer or to what a peer is the router of. tsnet dials other addresses over the host's own
+// network, which is an error here.
+func dialPeer(ctx context.Context, server *tsnet.Server, addr string) (net.Conn, error) {
+	conn, err := server.Dial(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	v4, v6 := server.TailscaleIPs()
+	if err != nil || local.Addr() != v4 && local.Addr() != v6 {
+		conn.Close()
+		return nil, fmt.Errorf("%s is no address of a peer, the host's own network was tried", addr)
+	}
+	return conn, nil
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+type dialArgs struct {
+	Addr      string `json:"addr"` // IP:port or MagicDNS name:port
+	TimeoutMS int64  `json:"timeout_ms"`
+}
+
+type dialReport struct {
+	Conn      int64   `json:"conn,omitempty"`    // its number, absent when there is no connection
+	Refusal   string  `json:"refusal,omitempty"` // why there is none
+	ElapsedMS float64 `json:"elapsed_ms"`
+}
+
+// dialCommand opens a TCP connection and keeps it. That nobody answers in time is an answer too: a client drops
+// what its packet filter does not allow.
+func (n *node) dialCommand(ctx context.Context, args dialArgs) (any, error) {
+	server, err := n.network()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(args.TimeoutMS)*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	conn, err := dialPeer(ctx, server, args.Addr)
+	report := dialReport{ElapsedMS: milliseconds(time.Since(start))}
+	if err != nil {
+		report.Refusal = err.Error()
+		return report, nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.conns == nil {
+		n.conns = map[int64]net.Conn{}
+	}
+	n.lastConn++
+	n.conns[n.lastConn] = conn
+	report.Conn = n.lastConn
+	return report, nil
+}
+
+// conn returns a connection that dial opened.
+func (n *node) conn(number int64) (net.Conn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	conn, ok := n.conns[number]
+	if !ok {
+		return nil, fmt.Errorf("there is no connection %d", number)
+	}
+	return conn, nil
+}
+
+type exchangeArgs struct {
+	Conn      int64 `json:"conn"`
+	Bytes     int64 `json:"bytes"`
+	TimeoutMS int64 `json:"timeout_ms"`
+}
+
+// exchangeCommand moves bytes over a connection to an echo port and verifies them. The connection stays open.
+func (n *node) exchangeCommand(_ context.Context, args exchangeArgs) (any, error) {
+	conn, err := n.conn(args.Conn)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.SetDeadline(time.Now().Add(time.Duration(args.TimeoutMS) * time.Millisecond)); err != nil {
+		return nil, err
+	}
+	return nil, exchangeEcho(conn, args.Bytes)
+}
+
+type hangUpArgs struct {
+	Conn int64 `json:"conn"`
+}
+
+func (n *node) hangUpCommand(_ context.Context, args hangUpArgs) (any, error) {
+	conn, err := n.conn(args.Conn)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	delete(n.conns, args.Conn)
+	n.mu.Unlock()
+	return nil, conn.Close()
+}
+
+// peerAt returns the peer that has an address, or that is the router of it.
 func (n *node) peerAt(ctx context.Context, addr net.Addr) (*ipnstate.PeerStatus, error) {
 	local, err := n.client()
 	if err != nil {
@@ -153,11 +269,17 @@ func (n *node) peerAt(ctx context.Context, addr net.Addr) (*ipnstate.PeerStatus,
 		return nil, err
 	}
 	for _, peer := range status.Peer {
-		if slices.Contains(peer.TailscaleIPs, want.Addr()) {
+		if slices.Contains(peer.TailscaleIPs, want.Addr()) || isRouted(peer, want.Addr()) {
 			return peer, nil
 		}
 	}
 	return nil, fmt.Errorf("no peer has the address %v", addr)
+}
+
+func isRouted(peer *ipnstate.PeerStatus, addr netip.Addr) bool {
+	return peer.PrimaryRoutes != nil && peer.PrimaryRoutes.ContainsFunc(func(route netip.Prefix) bool {
+		return route.Contains(addr)
+	})
 }
 
 // sendNoise sends size bytes of noise().
