@@ -144,8 +144,10 @@ fn comments(extra: &str) -> (Vec<Comment<'_>>, usize) {
     }
 }
 
-fn newlines(text: &str) -> usize {
-    text.bytes().filter(|byte| *byte == b'\n').count()
+/// How many line ends there are.
+#[expect(clippy::naive_bytecount, reason = "it is vectorised, and a crate for it would not pay")]
+pub(crate) fn newlines(text: &str) -> usize {
+    text.as_bytes().iter().filter(|byte| **byte == b'\n').count()
 }
 
 /// A container while it is measured.
@@ -173,7 +175,8 @@ impl Plan {
         let mut before = "";
         loop {
             let token = tokens.next();
-            plan.is_plain &= !token.extra.contains('/') && !(token.is_close() && before == ",");
+            let is_last_comma = token.is_close() && before == ",";
+            plan.is_plain &= !is_last_comma && !token.extra.contains('/');
             if let Some(inner) = open.last_mut() {
                 let is_empty = token.is_close() && matches!(before, "{" | "[");
                 let is_edge = token.is_close() || matches!(before, "{" | "[" | ",");
@@ -310,7 +313,9 @@ impl<'a> Formatter<'a> {
                 None => newlines = newlines.max(pending_newlines),
             }
             if !token.is_close() && !token.extra.contains('\n') {
-                found.iter_mut().for_each(|comment| comment.newlines = comment.newlines.max(1));
+                for comment in &mut found {
+                    comment.newlines = comment.newlines.max(1);
+                }
             }
             pending.extend(found);
             let above = self.behind(&pending).to_vec();

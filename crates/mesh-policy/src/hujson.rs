@@ -4,6 +4,8 @@
 //! holds nothing but the containers that are open. Apart from `//` and `/* */` comments and a comma after the last
 //! member it is as strict as RFC 8259. The first syntax error ends the reading.
 
+#![expect(clippy::unnecessary_box_returns, reason = "results of small steps stay in registers")]
+
 use std::borrow::Cow;
 
 /// How deep objects and lists may nest. No policy needs ten; the bound keeps hostile text off the stack.
@@ -466,8 +468,8 @@ impl<'a> Reader<'a> {
         let rest = &self.text[self.at..];
         if rest.starts_with("//") {
             self.at += rest.find('\n').unwrap_or(rest.len());
-        } else if rest.starts_with("/*") {
-            match rest[2..].find("*/") {
+        } else if let Some(inside) = rest.strip_prefix("/*") {
+            match inside.find("*/") {
                 Some(length) => self.at += length + 4,
                 None => return Err(self.error("this comment has no end: `*/` is missing")),
             }

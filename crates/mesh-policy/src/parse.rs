@@ -24,6 +24,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::format::newlines;
 use crate::hujson::{Kind, Read, Reader, SyntaxError};
 use crate::policy::{OneCgnatRoute, Policy};
 use crate::problem::{Collector, Problems, Refusal, nearest, quoted};
@@ -40,10 +41,10 @@ pub const POLICY_BYTES_MAX: usize = 4 << 20;
 pub const RULES_MAX: usize = 20_000;
 
 /// How many destinations of `acls` and entries of `ip` in `grants` a policy may have in all.
-pub const RULE_ENTRIES_MAX: usize = 150_000;
+const RULE_ENTRIES_MAX: usize = 150_000;
 
 /// How many different selectors a policy may name.
-pub const SELECTORS_MAX: usize = 1 << 16;
+const SELECTORS_MAX: usize = 1 << 16;
 
 /// From which length on room for a list is made by counting instead of doubling, which could take three times the room.
 const COUNTED_FROM: usize = 256;
@@ -397,8 +398,7 @@ impl<'a> Decoder<'a> {
         if offset < from {
             (from, line) = (0, 1);
         }
-        let passed = &self.text.as_bytes()[from..offset];
-        let count = passed.iter().filter(|byte| **byte == b'\n').count();
+        let count = newlines(&self.text[from..offset]);
         line = line.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         self.line = (offset, line);
         line

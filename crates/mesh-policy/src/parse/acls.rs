@@ -194,13 +194,12 @@ impl<'a> Decoder<'a> {
                 }
                 return None;
             }
-            match decoder.policy.postures.get_key_value(text.as_ref()) {
-                Some((name, _)) => Some(Arc::clone(name)),
-                None => {
-                    decoder.refuse_posture(&text);
-                    None
-                }
+            let known = decoder.policy.postures.get_key_value(text.as_ref());
+            let name = known.map(|(name, _)| Arc::clone(name));
+            if name.is_none() {
+                decoder.refuse_posture(&text);
             }
+            name
         })
     }
 

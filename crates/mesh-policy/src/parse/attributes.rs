@@ -13,7 +13,7 @@ use crate::problem::quoted;
 const NODE_ATTRS: &[&str] = &["target", "attr", "app", "ipPool"];
 const AUTO_APPROVERS: &[&str] = &["routes", "exitNode"];
 
-/// Networks inside the CGNAT range that belong to services and to the virtual machines of ChromeOS.
+/// Networks inside the CGNAT range that belong to services and to the virtual machines of `ChromeOS`.
 const RESERVED: [Ipv4Net; 2] = [
     Ipv4Net::new_assert(Ipv4Addr::new(100, 100, 100, 0), 24),
     Ipv4Net::new_assert(Ipv4Addr::new(100, 115, 92, 0), 23),

@@ -1,6 +1,5 @@
 //! What rules refer to: `groups`, `hosts`, `tagOwners`.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::selectors::{Place, parse_prefix};
@@ -8,7 +7,7 @@ use super::{Decoder, SHORT_BYTES_MAX};
 use crate::hujson::{Kind, Read};
 use crate::problem::quoted;
 
-impl<'a> Decoder<'a> {
+impl Decoder<'_> {
     pub(super) fn groups(&mut self) -> Read<()> {
         self.map(|decoder, name| {
             if !name.starts_with("group:") {
@@ -70,7 +69,7 @@ impl<'a> Decoder<'a> {
         self.map(|decoder, tag| {
             match tag.strip_prefix("tag:") {
                 None => {
-                    decoder.refuse(format!("tag must start with 'tag:', got: {}", quoted(&tag)))
+                    decoder.refuse(format!("tag must start with 'tag:', got: {}", quoted(&tag)));
                 }
                 Some(name) if !name.starts_with(|first: char| first.is_ascii_alphabetic()) => {
                     decoder.refuse(format!(
@@ -111,7 +110,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-fn check_member(group: &str, member: &Cow<'_, str>) -> Result<(), String> {
+fn check_member(group: &str, member: &str) -> Result<(), String> {
     if member.starts_with("group:") {
         return Err(format!(
             "groups[{}]: {}: group members cannot be recursive",

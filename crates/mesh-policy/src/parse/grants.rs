@@ -81,17 +81,15 @@ impl Decoder<'_> {
     fn grant_destinations(&mut self, self_at: &mut Option<usize>) -> Read<Vec<SelectorId>> {
         self.texts(|decoder, text| {
             let id = decoder.selector(Place::GrantDestination, text.clone())?;
-            match decoder.names.selector(id) {
-                Selector::SelfNodes => {
-                    self_at.get_or_insert(decoder.reader.token());
-                }
-                Selector::Prefix(prefix) if prefix.prefix_len() == 0 => {
-                    decoder.refuse(format!(
-                        "dst {}: to allow all IP addresses, use \"*\" or \"autogroup:internet\"",
-                        quoted(text.trim())
-                    ));
-                }
-                _ => {}
+            let selector = decoder.names.selector(id);
+            if *selector == Selector::SelfNodes {
+                self_at.get_or_insert(decoder.reader.token());
+            }
+            if matches!(selector, Selector::Prefix(prefix) if prefix.prefix_len() == 0) {
+                decoder.refuse(format!(
+                    "dst {}: to allow all IP addresses, use \"*\" or \"autogroup:internet\"",
+                    quoted(text.trim())
+                ));
             }
             Some(id)
         })

@@ -137,17 +137,12 @@ impl<'a> Decoder<'a> {
         } else {
             run.prefixes.push(self.host_of_set(what)?);
         }
-        match sets.ranges_left.checked_sub(cost) {
-            Some(left) => sets.ranges_left = left,
-            None => {
-                *run = Run { turns: TURNS_MAX + 1, is_removal: run.is_removal, ..Run::default() };
-                return Err(format!(
-                    "the sets are put together from more than {RANGES_MAX} ranges"
-                )
-                .into());
-            }
+        if let Some(left) = sets.ranges_left.checked_sub(cost) {
+            sets.ranges_left = left;
+            return Ok(());
         }
-        Ok(())
+        *run = Run { turns: TURNS_MAX + 1, is_removal: run.is_removal, ..Run::default() };
+        Err(format!("the sets are put together from more than {RANGES_MAX} ranges").into())
     }
 
     /// A set that another names.

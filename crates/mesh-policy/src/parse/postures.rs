@@ -61,8 +61,10 @@ fn is_name(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, ':' | '_' | '-' | '.' | '/')
 }
 
+type Compare = fn(Arc<str>) -> Comparison;
+
 fn parse_comparison(text: &str) -> Result<Comparison, &'static str> {
-    let symbols: [(&str, fn(Arc<str>) -> Comparison); 6] = [
+    let symbols: [(&str, Compare); 6] = [
         ("==", Comparison::Equal),
         ("!=", Comparison::NotEqual),
         ("<=", Comparison::LessOrEqual),

@@ -80,17 +80,19 @@ impl<'a> Names<'a> {
     /// The id of a selector that may stand in a place; none if there are too many.
     fn intern(&mut self, text: Cow<'a, str>, selector: Selector, place: u16) -> Option<SelectorId> {
         let next = SelectorId(u32::try_from(self.selectors.len()).ok()?);
-        let known = match &selector {
-            Selector::Prefix(prefix) => self.prefixes.get(prefix).copied(),
-            _ => self.texts.get(&text).map(|known| known.id),
+        let known = if let Selector::Prefix(prefix) = &selector {
+            self.prefixes.get(prefix).copied()
+        } else {
+            self.texts.get(&text).map(|known| known.id)
         };
         if known.is_none() && self.selectors.len() == SELECTORS_MAX {
             return None;
         }
         let id = known.unwrap_or(next);
-        match &selector {
-            Selector::Prefix(prefix) => drop(self.prefixes.insert(*prefix, id)),
-            _ => self.texts.entry(text).or_insert(Known { id, places: 0 }).places |= place,
+        if let Selector::Prefix(prefix) = &selector {
+            self.prefixes.insert(*prefix, id);
+        } else {
+            self.texts.entry(text).or_insert(Known { id, places: 0 }).places |= place;
         }
         if known.is_none() {
             self.selectors.push(selector);
@@ -134,7 +136,7 @@ impl<'a> Decoder<'a> {
         if place == Place::Via && !matches!(selector, Selector::Tag(_)) {
             return Err("via can only be a tag".into());
         }
-        if !self.is_allowed(place, selector) {
+        if !Self::is_allowed(place, selector) {
             return Err(misplaced(place, selector, text));
         }
         self.check_defined(place, selector, text)?;
@@ -157,7 +159,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    fn is_allowed(&self, place: Place, selector: &Selector) -> bool {
+    fn is_allowed(place: Place, selector: &Selector) -> bool {
         use Place::{
             AclDestination, Approver, GrantDestination, Owner, Recorder, Source, SshDestination,
             SshSource, Target, Via,

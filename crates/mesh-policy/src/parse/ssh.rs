@@ -229,7 +229,20 @@ impl<'a> Decoder<'a> {
             Selector::Member if is_tagged => Some(
                 "tags in SSH source cannot access autogroup:member (user-owned devices)".to_owned(),
             ),
-            _ => None,
+            Selector::Any
+            | Selector::UserDomain(_)
+            | Selector::Group(_)
+            | Selector::Tag(_)
+            | Selector::Host(_)
+            | Selector::IpSet(_)
+            | Selector::Prefix(_)
+            | Selector::Member
+            | Selector::Tagged
+            | Selector::SelfNodes
+            | Selector::Internet
+            | Selector::DangerAll
+            | Selector::Admin
+            | Selector::Owner => None,
         }
     }
 }

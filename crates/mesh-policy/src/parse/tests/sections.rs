@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::duration::parse_duration;
-use super::{accepted, check, check_acl, check_ssh, names};
+use super::{accepted, check, check_acl, check_ssh, names, repeated};
 use crate::policy::{Comparison, OneCgnatRoute, Policy, SshAction, SshUser};
 
 /// As [`check`], for a policy of its own.
@@ -114,8 +114,8 @@ fn ipsets_that_make_no_sense_are_refused() {
         r#"{"ipsets": {"ipset:a": [], "ipset:a": []}}"#,
         r#"duplicate member: "ipset:a" stands here already"#,
     );
-    let large: String =
-        (0..2000_u32).map(|index| format!("\"10.{}.{}.1\",", index / 256, index % 256)).collect();
+    let each = |index| format!("\"10.{}.{}.1\",", index / 256, index % 256);
+    let large = repeated("", each, 2000, "");
     let text = format!(
         r#"{{"ipsets": {{"ipset:a": [{large}], "ipset:b": [{}]}}}}"#,
         "\"ipset:a\",".repeat(600)
@@ -407,7 +407,7 @@ fn limits_are_told() {
     check_alone(&text, "nodeAttrs[20000]: a list of rules has at most 20000 entries");
     let text = format!(r#"{{"grants": [{{"ip": [{}]}}]}}"#, "\"*\",".repeat(150_002));
     check_alone(&text, "the rules together have more than 150000 destinations and entries of `ip`");
-    let users: String = (0..65_537).map(|index| format!("\"{index}@\",")).collect();
+    let users = repeated("", |index| format!("\"{index}@\","), 65_537, "");
     let text = format!(r#"{{"grants": [{{"ip": ["*"], "src": [{users}]}}]}}"#);
     check_alone(&text, "the policy names more than 65536 selectors");
 }
