@@ -645,11 +645,10 @@ impl CompiledPolicy {
                 hits.push(self.program.exit);
             }
             hits.extend(self.vias_routed_by(facts, &members));
-            hits.sort_unstable();
-            hits.dedup();
             covered.sort_unstable();
             covered.dedup();
         }
+        self.program.complete(&mut hits);
         let members: Atoms = members.into();
         Signature {
             hits: if *hits == *members { members.clone() } else { hits.into() },
@@ -682,11 +681,16 @@ impl CompiledPolicy {
         }
         atoms.sort_unstable();
         atoms.dedup();
-        for Postured { atom, sources, postures } in &program.postured {
-            let is_everybody = |atom: &Atom| *program.kind(*atom) == Kind::Everybody;
-            let is_source = sources.iter().any(is_everybody) || do_share(sources, &atoms);
-            if is_source && postures.iter().any(|name| self.meets(name, facts)) {
-                // Beyond all selectors, so the order holds.
+        let mut narrowed: Vec<u32> = program.postured_everybody.clone();
+        for atom in &atoms {
+            narrowed.extend_from_slice(program.postured_by.of(*atom));
+        }
+        narrowed.sort_unstable();
+        narrowed.dedup();
+        for number in narrowed {
+            let Postured { atom, postures, .. } = &program.postured[number as usize];
+            if postures.iter().any(|name| self.meets(name, facts)) {
+                // Beyond all selectors, and in order.
                 atoms.push(*atom);
             }
         }

@@ -99,18 +99,12 @@ impl CompiledPolicy {
         let mut hasher = DefaultHasher::new();
         let key = self.program.keys.get(item.sources);
         (key.is_danger_all, key.is_everybody, key.is_reversed).hash(&mut hasher);
-        let mut names: Vec<_> = Vec::new();
-        for atom in &*key.atoms {
-            match self.policy().selectors.get(*atom as usize) {
-                Some(selector) => names.push((Some(selector), None)),
-                None => names.extend(
-                    self.program
-                        .postured
-                        .iter()
-                        .filter(|postured| postured.atom == *atom)
-                        .map(|postured| (None, Some(&postured.postures))),
-                ),
-            }
+        let selector = |atom: &Atom| self.policy().selectors.get(*atom as usize);
+        let mut names: Vec<_> = key.atoms.iter().filter_map(selector).collect();
+        for postured in self.program.postured.iter().filter(|known| key.atoms.contains(&known.atom))
+        {
+            postured.postures.hash(&mut hasher);
+            names.extend(postured.sources.iter().filter_map(selector));
         }
         names.sort_unstable();
         names.hash(&mut hasher);
@@ -331,14 +325,17 @@ impl CompiledPolicy {
 
     /// What a companion's destinations, which are sources of the written rule, leave: they are one set of addresses.
     fn companion_prefixes(&self, to: &Receiver<'_>, item: &Item) -> Vec<IpNet> {
-        let mut union = IpRanges::default();
-        for destination in self.program.destinations_of(item) {
-            match self.policy().selectors.get(destination.atom as usize) {
-                Some(Selector::Any) => union.extend(&WILDCARD),
-                Some(Selector::DangerAll) => union.extend(&IpRanges::all()),
-                _ => union.extend(&self.addresses_of(destination.atom)),
-            }
-        }
+        let sets: Vec<IpRanges> = self
+            .program
+            .destinations_of(item)
+            .iter()
+            .map(|to| match self.policy().selectors.get(to.atom as usize) {
+                Some(Selector::Any) => WILDCARD.clone(),
+                Some(Selector::DangerAll) => IpRanges::all(),
+                _ => self.addresses_of(to.atom),
+            })
+            .collect();
+        let union = IpRanges::union(&sets);
         to.prefixes_in(&union)
     }
 
@@ -388,8 +385,8 @@ impl CompiledPolicy {
         }
         let is_joined = !key.is_everybody && !key.is_reversed;
         if is_joined {
-            let mut union = IpRanges::default();
-            key.atoms.iter().for_each(|atom| union.extend(&self.addresses_of(*atom)));
+            let sets: Vec<_> = key.atoms.iter().map(|atom| self.addresses_of(*atom)).collect();
+            let union = IpRanges::union(&sets);
             return sorted_text(union.ranges().map(|range| range.to_string().into()));
         }
         let each = key.atoms.iter().flat_map(|atom| {

@@ -182,6 +182,12 @@ impl Adjacency {
     }
 }
 
+fn sorted(mut edges: Vec<(Atom, Atom)>) -> Vec<(Atom, Atom)> {
+    edges.sort_unstable();
+    edges.dedup();
+    edges
+}
+
 /// Who may be the source or destination of what, for one policy. Members of groups are not part of it, so that it
 /// outlives their changes.
 #[derive(Debug)]
@@ -220,6 +226,11 @@ pub(crate) struct Program {
     pub(crate) literals: Literals,
     /// Sources narrowed by postures.
     pub(crate) postured: Vec<Postured>,
+    /// Which of them an atom is written in; those of `*` are in `postured_everybody`.
+    pub(crate) postured_by: Adjacency,
+    pub(crate) postured_everybody: Vec<u32>,
+    /// From atoms to those that stand for all sources of a rule.
+    widened: Adjacency,
     pub(crate) cache: SourceCache,
     stamps: AtomicU64,
 }
@@ -268,6 +279,15 @@ impl Program {
     /// Items and numbers of destinations that an atom is.
     pub(crate) fn items_at(&self, atom: Atom) -> &[(u32, u32)] {
         self.items_by_atom.get(atom as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Sorts atoms and adds those that stand for rules they are sources of.
+    pub(crate) fn complete(&self, atoms: &mut Vec<Atom>) {
+        for index in 0..atoms.len() {
+            atoms.extend_from_slice(self.widened.of(atoms[index]));
+        }
+        atoms.sort_unstable();
+        atoms.dedup();
     }
 
     /// Whether something hit by `from` reaches something hit by `to`.
@@ -415,6 +435,12 @@ struct Builder<'a> {
     any: Option<Atom>,
     postured: Vec<Postured>,
     postured_known: HashMap<(Vec<Atom>, Vec<Arc<str>>), Atom>,
+    /// From sources to numbers of `postured`.
+    postured_by: Vec<(Atom, u32)>,
+    postured_everybody: Vec<u32>,
+    /// Atoms that stand for several sources, by those.
+    wide_known: HashMap<Vec<Atom>, Atom>,
+    widened: Vec<(Atom, Atom)>,
     ports_known: HashMap<Arc<[PortRange]>, u32>,
     /// Keys of rules with one source, by its atom: most rules have but one.
     single_keys: Vec<Option<SourceKeyId>>,
@@ -461,6 +487,10 @@ impl<'a> Builder<'a> {
             everybody: Marks::default(),
             postured: Vec::new(),
             postured_known: HashMap::new(),
+            postured_by: Vec::new(),
+            postured_everybody: Vec::new(),
+            wide_known: HashMap::new(),
+            widened: Vec::new(),
             ports_known: HashMap::new(),
         }
     }
@@ -521,6 +551,9 @@ impl<'a> Builder<'a> {
             reached_by,
             exit: self.exit,
             postured: self.postured,
+            postured_by: Adjacency::new(atom_count, &sorted(self.postured_by)),
+            postured_everybody: self.postured_everybody,
+            widened: Adjacency::new(atom_count, &sorted(self.widened)),
             kinds: self.kinds,
             stamps: AtomicU64::new(1),
         }
@@ -619,7 +652,13 @@ impl<'a> Builder<'a> {
             return vec![*atom];
         }
         let atom = self.new_atom();
-        let (sources, postures) = (known.0.clone(), known.1.clone());
+        let number = u32::try_from(self.postured.len()).expect("invariant: texts are bounded");
+        if known.0.iter().any(|source| self.is_everybody(*source)) {
+            self.postured_everybody.push(number);
+        } else {
+            self.postured_by.extend(known.0.iter().map(|source| (*source, number)));
+        }
+        let (sources, postures) = known.clone();
         self.postured.push(Postured { atom, sources, postures });
         self.postured_known.insert(known, atom);
         vec![atom]
@@ -656,28 +695,43 @@ impl<'a> Builder<'a> {
 
     fn add_edges(&mut self, src: &[Atom], dst: &[Atom]) {
         let to_everybody = dst.iter().any(|atom| self.is_everybody(*atom));
-        let covers_internet = to_everybody || self.union(dst).covers(&INTERNET);
+        let covers_by_name = self.union(dst).covers(&INTERNET);
+        let covers_internet = to_everybody || covers_by_name;
         if to_everybody {
             self.mark_sources(src, |marks| marks.reaches_everybody = true);
         }
         if covers_internet {
             self.mark_sources(src, |marks| marks.reaches_internet = true);
         }
-        if self.union(dst).covers(&INTERNET) {
+        if covers_by_name {
             self.mark_sources(src, |marks| marks.reaches_internet_by_name = true);
         }
+        let is_from_everybody = src.iter().any(|atom| self.is_everybody(*atom));
+        let wide = self.widen(src, dst.len());
         for to in dst.iter().copied().chain(covers_internet.then_some(self.exit)) {
             if self.is_everybody(to) {
                 continue;
             }
-            for from in src {
-                if self.is_everybody(*from) {
-                    self.marks[to as usize].reached_by_everybody = true;
-                } else {
-                    self.edges.push((*from, to));
-                }
-            }
+            self.marks[to as usize].reached_by_everybody |= is_from_everybody;
+            self.edges.extend(wide.iter().map(|from| (*from, to)));
         }
+    }
+
+    /// The atoms that edges of a rule start at. Several sources of several destinations are one atom: the product of
+    /// both lists has no bound in the length of the text.
+    fn widen(&mut self, src: &[Atom], destinations: usize) -> Vec<Atom> {
+        let named: Vec<Atom> =
+            src.iter().copied().filter(|atom| !self.is_everybody(*atom)).collect();
+        if named.len() < 2 || destinations < 2 {
+            return named;
+        }
+        if let Some(wide) = self.wide_known.get(&named) {
+            return vec![*wide];
+        }
+        let wide = self.new_atom();
+        self.widened.extend(named.iter().map(|atom| (*atom, wide)));
+        self.wide_known.insert(named, wide);
+        vec![wide]
     }
 
     fn is_everybody(&self, atom: Atom) -> bool {
@@ -686,15 +740,11 @@ impl<'a> Builder<'a> {
 
     /// The addresses that destinations name by themselves.
     fn union(&self, atoms: &[Atom]) -> IpRanges {
-        let mut union = IpRanges::default();
-        for atom in atoms {
-            match &self.kinds[*atom as usize] {
-                Kind::Literal(ranges) => union.extend(ranges),
-                Kind::Internet => union.extend(&INTERNET),
-                Kind::Identity | Kind::Everybody | Kind::SelfNodes => {}
-            }
-        }
-        union
+        IpRanges::union(atoms.iter().filter_map(|atom| match &self.kinds[*atom as usize] {
+            Kind::Literal(ranges) => Some(ranges),
+            Kind::Internet => Some(&*INTERNET),
+            Kind::Identity | Kind::Everybody | Kind::SelfNodes => None,
+        }))
     }
 
     /// Port rules in the order of `ip`, then capabilities, then their companions.

@@ -99,6 +99,17 @@ impl IpRanges {
         self.normalize();
     }
 
+    /// All addresses of several sets.
+    pub fn union<'a>(sets: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut union = Self::default();
+        for set in sets {
+            union.v4.extend_from_slice(&set.v4);
+            union.v6.extend_from_slice(&set.v6);
+        }
+        union.normalize();
+        union
+    }
+
     /// Takes the addresses of the other out.
     pub fn remove(&mut self, other: &Self) {
         self.v4 = without(&self.v4, &other.v4);

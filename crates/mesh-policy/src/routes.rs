@@ -141,8 +141,7 @@ impl CompiledPolicy {
             let members = class.signature.members.iter().copied();
             atoms.extend(members.filter(|atom| self.program.is_identity(*atom)));
         }
-        atoms.sort_unstable();
-        atoms.dedup();
+        self.program.complete(&mut atoms);
         (atoms.into(), covered.into())
     }
 
