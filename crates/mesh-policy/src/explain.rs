@@ -549,12 +549,13 @@ impl<'a> Explainer<'a> {
         if of > 0 && let_through.iter().any(covers_all) {
             return Verdict::Allowed;
         }
-        let reached = to.iter().map(|unit| {
-            let reaching =
-                let_through.iter().filter(|(_, destinations)| destinations.contains(unit));
-            reaching.fold(RoaringBitmap::new(), |all, (sources, _)| all | sources).len()
-        });
-        match reached.sum() {
+        let mut reached: HashMap<u32, RoaringBitmap> = HashMap::new();
+        for (sources, destinations) in let_through {
+            for unit in destinations {
+                *reached.entry(unit).or_default() |= sources;
+            }
+        }
+        match reached.values().map(RoaringBitmap::len).sum() {
             0 => Verdict::Refused,
             pairs if pairs == of => Verdict::Allowed,
             pairs => Verdict::Partly { pairs, of },

@@ -1,7 +1,7 @@
 //! The tests that a policy brings along: `tests` over packets and `sshTests` over logins.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -171,6 +171,8 @@ fn sources(asked: &Asked<'_>, text: &str) -> Result<(SelectorId, IpRanges, Sourc
 struct PacketTests<'a> {
     asked: &'a Asked<'a>,
     rules: Vec<WrittenRule<'a>>,
+    /// By destination: rules, and the number of the destination in each.
+    leading_to: BTreeMap<SelectorId, Vec<(usize, usize)>>,
     from: HashMap<SelectorId, IpRanges>,
     to: HashMap<SelectorId, IpRanges>,
 }
@@ -184,8 +186,14 @@ struct Reach {
 impl<'a> PacketTests<'a> {
     fn new(asked: &'a Asked<'a>) -> Self {
         let is_plain = |rule: &WrittenRule<'_>| rule.via().is_empty();
-        let rules = asked.rules().into_iter().filter(is_plain).collect();
-        Self { asked, rules, from: HashMap::new(), to: HashMap::new() }
+        let rules: Vec<WrittenRule<'_>> = asked.rules().into_iter().filter(is_plain).collect();
+        let mut leading_to: BTreeMap<SelectorId, Vec<(usize, usize)>> = BTreeMap::new();
+        for (index, rule) in rules.iter().enumerate() {
+            for (number, selector) in rule.destinations().enumerate() {
+                leading_to.entry(selector).or_default().push((index, number));
+            }
+        }
+        Self { asked, rules, leading_to, from: HashMap::new(), to: HashMap::new() }
     }
 
     fn run(&mut self, test: &Test) -> Vec<Check> {
@@ -258,39 +266,43 @@ impl<'a> PacketTests<'a> {
     ) -> Verdict {
         let mut verdict =
             Verdict { all: reach.sources.len(), reached: RoaringBitmap::new(), rules: Vec::new() };
-        for rule in self.rules.clone() {
-            if self.is_open(rule, destination, port, proto) {
-                let covered = self.covered(reach, rule);
-                if !covered.is_empty() {
-                    verdict.reached |= covered;
-                    verdict.rules.push(rule.place());
-                }
+        for index in self.open_rules(destination, port, proto) {
+            let rule = self.rules[index];
+            let covered = self.covered(reach, rule);
+            if !covered.is_empty() {
+                verdict.reached |= covered;
+                verdict.rules.push(rule.place());
             }
         }
         verdict
     }
 
-    fn is_open(
+    /// The rules that open a port of a destination, in order.
+    fn open_rules(
         &mut self,
-        rule: WrittenRule<'_>,
         destination: &IpRanges,
         port: u16,
         proto: Option<u8>,
-    ) -> bool {
+    ) -> BTreeSet<usize> {
         // No protocol is the default set, which the service's tests take to hold every protocol.
         let is_open = |(opened, ports): (Option<u8>, &[PortRange])| {
             (opened.is_none() || opens(opened, proto))
                 && ports.iter().any(|range| range.contains(port))
         };
         let asked = self.asked;
-        rule.destinations().enumerate().any(|(number, selector)| {
-            rule.ports(number).into_iter().any(is_open)
-                && self
-                    .to
-                    .entry(selector)
-                    .or_insert_with(|| asked.addresses(selector))
-                    .intersects(destination)
-        })
+        let mut open = BTreeSet::new();
+        for (selector, places) in &self.leading_to {
+            let known = self.to.entry(*selector);
+            if !known.or_insert_with(|| asked.addresses(*selector)).intersects(destination) {
+                continue;
+            }
+            for (index, number) in places {
+                if self.rules[*index].ports(*number).into_iter().any(is_open) {
+                    open.insert(*index);
+                }
+            }
+        }
+        open
     }
 
     /// Which parts of a source a rule's sources touch.

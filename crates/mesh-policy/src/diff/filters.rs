@@ -1,6 +1,6 @@
 //! What a packet filter lets in that another does not.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -74,10 +74,12 @@ impl<'a> FilterDiff<'a> {
         for target in targets(facts, &entries) {
             let hitting: Vec<&Entry> =
                 entries.iter().filter(|entry| target.is_hit_by(facts, &entry.addresses)).collect();
-            for (proto, piece) in pieces_by_protocol(&hitting) {
-                let text = ports_text(proto, piece.ports);
-                changes.add(Effect::Gained, &piece.gained, nodes, target.behind(), text.clone());
-                changes.add(Effect::Lost, &piece.lost, nodes, target.behind(), text);
+            for (proto, pieces) in pieces_by_protocol(&hitting) {
+                for effect in [Effect::Gained, Effect::Lost] {
+                    for (ports, sources) in summarize(&hitting, proto, &pieces, effect) {
+                        changes.add(effect, &sources, nodes, target.behind(), ports);
+                    }
+                }
             }
         }
         compare_capabilities(facts, nodes, [&before, &after], sets, changes);
@@ -142,8 +144,52 @@ impl Target {
     }
 }
 
+/// From how many pieces on a change is told by the destinations of rules instead of port by port.
+const PIECES_MAX: usize = 8;
+
+/// Who gains or loses which ports. Where many rules cut the ports into many pieces, those of each destination are told as
+/// written, even if some of them were open to some before, or are afterwards: `in part`.
+fn summarize(
+    entries: &[&Entry],
+    proto: Option<u8>,
+    pieces: &[Piece],
+    effect: Effect,
+) -> Vec<(String, RoaringBitmap)> {
+    let pieces: Vec<(PortRange, &RoaringBitmap)> = pieces
+        .iter()
+        .map(|piece| (piece.ports, piece.changed(effect)))
+        .filter(|(_, changed)| !changed.is_empty())
+        .collect();
+    if pieces.len() <= PIECES_MAX {
+        let exact = |(ports, changed): &(PortRange, &RoaringBitmap)| {
+            (ports_text(proto, *ports), RoaringBitmap::clone(changed))
+        };
+        return pieces.iter().map(exact).collect();
+    }
+    let mut told: BTreeMap<(PortRange, bool), RoaringBitmap> = BTreeMap::new();
+    let is_opened =
+        |entry: &&&Entry| entry.is_new == (effect == Effect::Gained) && opens(entry.proto, proto);
+    for entry in entries.iter().filter(is_opened) {
+        let PortRange { first, last } = entry.ports;
+        let from = pieces.partition_point(|(ports, _)| ports.last < first);
+        let within = pieces[from..].iter().take_while(|(ports, _)| ports.first <= last);
+        let within: Vec<&(PortRange, &RoaringBitmap)> = within.collect();
+        let changed = within.iter().fold(RoaringBitmap::new(), |all, (_, some)| all | *some);
+        let changed = changed & &*entry.sources;
+        let is_whole = within.iter().any(|(ports, some)| {
+            ports.first <= first && last <= ports.last && changed.is_subset(some)
+        });
+        *told.entry((entry.ports, !is_whole)).or_default() |= changed;
+    }
+    let text = |((ports, is_part), changed): ((PortRange, bool), RoaringBitmap)| {
+        let part = if is_part { " in part" } else { "" };
+        (format!("{}{part}", ports_text(proto, ports)), changed)
+    };
+    told.into_iter().map(text).collect()
+}
+
 /// What changes for each protocol; what is the same for all of the default set is told once.
-fn pieces_by_protocol(entries: &[&Entry]) -> Vec<(Option<u8>, Piece)> {
+fn pieces_by_protocol(entries: &[&Entry]) -> Vec<(Option<u8>, Vec<Piece>)> {
     let named: BTreeSet<u8> = entries.iter().filter_map(|entry| entry.proto).collect();
     let pieces = |proto| {
         let open: Vec<&Entry> =
@@ -164,10 +210,7 @@ fn pieces_by_protocol(entries: &[&Entry]) -> Vec<(Option<u8>, Piece)> {
     }
     let further = named.iter().filter(|proto| !DEFAULT_PROTOCOLS.contains(proto));
     found.extend(further.map(|proto| (Some(*proto), pieces(*proto))));
-    let flat = |(proto, pieces): (Option<u8>, Vec<Piece>)| {
-        pieces.into_iter().map(move |piece| (proto, piece))
-    };
-    found.into_iter().flat_map(flat).collect()
+    found
 }
 
 /// What changes, port by port from the lowest; neighbours that change alike are one piece.
@@ -209,6 +252,13 @@ fn pieces(entries: &[&Entry]) -> Vec<Piece> {
 }
 
 impl Piece {
+    fn changed(&self, effect: Effect) -> &RoaringBitmap {
+        match effect {
+            Effect::Gained => &self.gained,
+            Effect::Lost => &self.lost,
+        }
+    }
+
     fn continues_as(&self, next: &Self) -> bool {
         u32::from(self.ports.last) + 1 == u32::from(next.ports.first)
             && self.gained == next.gained

@@ -205,6 +205,36 @@ fn nearly_all_are_named_by_who_is_missing() {
 }
 
 #[test]
+fn many_pieces_are_told_as_they_are_written() {
+    let single = |ports: std::ops::RangeInclusive<u16>| -> Vec<String> {
+        ports.map(|port| format!("tag:db:{}", 10 * port)).collect()
+    };
+    let some = single(1..=12);
+    let mut rules: Vec<(&str, &str)> = some.iter().map(|dst| ("tag:web", &**dst)).collect();
+    rules.push(("bob@example.org", "tag:db:80"));
+    check(
+        &acls(&rules),
+        &acls(&[("*", "tag:db:*"), ("tag:web", "tag:db:2-3")]),
+        &[
+            "access",
+            "+ everybody, 10.0.0.0/8 -> tag:db: * in part",
+            "+ tag:web -> tag:db: 2-3",
+            "of 8 nodes, 5 see other peers, 1 have another packet filter, 0 have other SSH rules",
+        ],
+    );
+    check(
+        &acls(&[("group:dev", "tag:db:*"), ("tag:web", "tag:db:7")]),
+        &acls(&rules.iter().map(|(_, dst)| ("alice@example.com", *dst)).collect::<Vec<_>>()),
+        &[
+            "access",
+            "- group:dev -> tag:db: * in part",
+            "- tag:web -> tag:db: 7",
+            "of 8 nodes, 4 see other peers, 1 have another packet filter, 0 have other SSH rules",
+        ],
+    );
+}
+
+#[test]
 fn capabilities_are_compared() {
     let grant = |value: &str| {
         format!(
