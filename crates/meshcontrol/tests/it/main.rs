@@ -9,3 +9,4 @@ mod help;
 mod lists;
 mod policy;
 mod requests;
+mod serve;
