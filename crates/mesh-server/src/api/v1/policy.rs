@@ -191,7 +191,7 @@ pub(super) async fn test(
 ) -> Result<Json<TestAnswer>, Problem> {
     let report = ask(&state, policy, |_, compiled| Ok(compiled.run_tests())).await?;
     let passed = report.passed();
-    let Json(report) = WithText::new(report);
+    let report = WithText { text: format!("{report:#}"), answer: report };
     Ok(Json(TestAnswer { passed, report }))
 }
 
