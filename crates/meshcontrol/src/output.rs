@@ -64,6 +64,12 @@ pub(crate) fn print(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
+/// Tells what is worth knowing beside the output.
+pub(crate) fn warn(text: &str) {
+    // Whoever closed standard error does not want to know.
+    let _ = writeln!(io::stderr(), "Warning: {text}");
+}
+
 /// A table of columns by spaces, which programs that split lines can read too.
 pub(crate) fn table<const COLUMNS: usize>(
     header: [&str; COLUMNS],

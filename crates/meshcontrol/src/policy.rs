@@ -172,6 +172,9 @@ async fn get(session: &Session, version: Option<u64>) -> anyhow::Result<()> {
         Some(id) => client.get(&["policy", "versions", &id.to_string()], &[]).await?,
         None => client.get(&["policy"], &[]).await?,
     };
+    if let Some(problem) = &answer.problem {
+        output::warn(&format!("the policy file as it is now is not in force: {problem}"));
+    }
     if session.output() == Output::Table {
         return output::print(answer.policy.as_bytes());
     }

@@ -142,6 +142,15 @@ fn a_policy_is_printed_as_it_was_written() {
 }
 
 #[test]
+fn a_policy_file_that_is_not_in_force_is_warned_of() {
+    let mut kept = answer(WEB);
+    kept["problem"] = json!("it is empty");
+    let run = Fake::serving(kept).run("policy get");
+    let warning = "Warning: the policy file as it is now is not in force: it is empty\n";
+    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, WEB, warning));
+}
+
+#[test]
 fn versions_are_listed() {
     let version = |id: &str, by: &str| {
         let digest = "0123456789abcdef".repeat(4);
