@@ -10,6 +10,7 @@ mod derp;
 mod json;
 mod keys;
 mod noise;
+mod policy;
 mod secrets;
 
 /// One fuzz target.
@@ -22,7 +23,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "handshake", run: noise::handshake },
     Target { name: "record", run: noise::record },
     Target { name: "register", run: json::register },
@@ -31,6 +32,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "derp-login", run: derp::login },
     Target { name: "stun", run: derp::stun },
     Target { name: "config", run: config::config },
+    Target { name: "policy", run: policy::policy },
     Target { name: "keys", run: keys::keys },
     Target { name: "preauth-key", run: secrets::preauth_key },
 ];
