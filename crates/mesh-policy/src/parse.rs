@@ -40,7 +40,8 @@ pub const POLICY_BYTES_MAX: usize = 4 << 20;
 /// How many entries `acls`, `grants`, `ssh`, `nodeAttrs`, `tests` and `sshTests` may each have.
 pub const RULES_MAX: usize = 20_000;
 
-/// How many destinations of `acls` and entries of `ip` in `grants` a policy may have in all.
+/// How many destinations of `acls` and entries of `ip` in `grants` a policy may have in all; an entry of `ip` counts
+/// once for each destination of its grant.
 const RULE_ENTRIES_MAX: usize = 150_000;
 
 /// How many different selectors a policy may name.
@@ -375,11 +376,18 @@ impl<'a> Decoder<'a> {
 
     /// Counts a destination or an entry of `ip`; whether there is still room for it.
     fn count_rule_entry(&mut self) -> bool {
-        self.rule_entries += 1;
-        if self.rule_entries == RULE_ENTRIES_MAX + 1 {
+        self.count_rule_entries(1)
+    }
+
+    /// The same of several.
+    fn count_rule_entries(&mut self, count: usize) -> bool {
+        let had_room = self.rule_entries <= RULE_ENTRIES_MAX;
+        self.rule_entries = self.rule_entries.saturating_add(count);
+        let has_room = self.rule_entries <= RULE_ENTRIES_MAX;
+        if had_room && !has_room {
             self.refuse(format!("the rules together have more than {RULE_ENTRIES_MAX} destinations and entries of `ip`"));
         }
-        self.rule_entries <= RULE_ENTRIES_MAX
+        has_room
     }
 
     /// A text; none if it is something else, which has been refused then.

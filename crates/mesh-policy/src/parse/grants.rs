@@ -59,6 +59,8 @@ impl Decoder<'_> {
         })?;
         if is_object {
             grant.src_posture = self.posture_or_default(posture);
+            let others = grant.dst.len().saturating_sub(1);
+            self.count_rule_entries(others.saturating_mul(grant.ip.len()));
             self.check_grant(start, &grant, entries, self_at);
         }
         Ok(grant)
