@@ -6,5 +6,6 @@ mod frames;
 mod keep_alive;
 mod lab;
 mod pace;
+mod policy;
 mod presence;
 mod size;

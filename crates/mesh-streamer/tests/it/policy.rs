@@ -1,0 +1,87 @@
+//! Streams under a policy.
+
+use std::sync::Arc;
+
+use mesh_policy::Policy;
+use mesh_state::{Command, NewPolicy};
+use mesh_streamer::Compression;
+
+use crate::lab::{Lab, check_quiet, next, ports};
+
+/// Puts a policy in force under which alice's nodes reach some destination.
+async fn set_policy(lab: &Lab, destination: &str) {
+    let text = format!(
+        r#"{{"tagOwners": {{"tag:web": ["alice@"]}},
+        "acls": [{{"action": "accept", "src": ["alice@"], "dst": ["{destination}"]}}]}}"#
+    );
+    let policy = Arc::new(Policy::parse(&text, None).expect("the policy parses"));
+    let created_by = "a test".to_owned();
+    let new = NewPolicy { text, policy, created_by, replaces: None };
+    lab.must(Command::SetPolicy(Box::new(new))).await;
+}
+
+/// Makes a node one that serves the web.
+async fn tag(lab: &Lab, node: mesh_model::NodeId) {
+    let tags = vec!["tag:web".parse().expect("a tag")];
+    lab.must(Command::TagNode { node, tags }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_hears_nothing_of_nodes_that_its_node_does_not_see() {
+    let lab = Lab::new().await;
+    let (viewer, other) = (lab.join(1).await, lab.join(2).await);
+    set_policy(&lab, "tag:web:*").await;
+    let mut stream = lab.follow(viewer).await;
+    lab.move_to(other, 7).await;
+    check_quiet(&mut stream).await;
+    let third = lab.join(3).await;
+    lab.move_to(third, 7).await;
+    check_quiet(&mut stream).await;
+    tag(&lab, third).await;
+    let told = next(&mut stream).await.expect("a message");
+    assert_eq!(told.peers_changed.len(), 1, "it has come into sight");
+    lab.move_to(third, 8).await;
+    let told = next(&mut stream).await.expect("a message");
+    assert_eq!(ports(&told), [8]);
+    check_quiet(&mut stream).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_is_told_alone_and_peers_are_shared() {
+    let lab = Lab::new().await;
+    let servers = [lab.join(1).await, lab.join(2).await];
+    for server in servers {
+        tag(&lab, server).await;
+    }
+    set_policy(&lab, "tag:web:80").await;
+    let mut streams = [
+        lab.open(servers[0], Compression::None).await,
+        lab.open(servers[1], Compression::None).await,
+    ];
+    for stream in &mut streams {
+        stream.next().await.expect("the stream begins");
+    }
+    lab.join(3).await;
+    let mut frames = Vec::new();
+    for stream in &mut streams {
+        let filter = next(stream).await.expect("a message");
+        assert_eq!((filter.packet_filters.len(), filter.peers_changed.len()), (1, 0));
+        frames.push(stream.next().await.expect("a frame"));
+    }
+    assert_eq!(frames[0].as_ptr(), frames[1].as_ptr(), "encoded once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_is_felt_on_an_open_stream() {
+    let lab = Lab::new().await;
+    let (viewer, other) = (lab.join(1).await, lab.join(2).await);
+    let mut stream = lab.follow(viewer).await;
+    set_policy(&lab, "tag:web:*").await;
+    let told = next(&mut stream).await.expect("a message");
+    assert_eq!(told.peers_removed, [mesh_wire::NodeId(other.0.into())]);
+    assert!(told.packet_filters.values().all(Option::is_none), "nobody is let in");
+    set_policy(&lab, "*:*").await;
+    let told = next(&mut stream).await.expect("a message");
+    assert_eq!((told.peers_changed.len(), told.packet_filters.len()), (1, 1));
+    check_quiet(&mut stream).await;
+}
