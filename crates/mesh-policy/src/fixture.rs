@@ -14,7 +14,7 @@ const USERS: [&str; 4] =
 
 /// Compiles a policy against a tailnet: one node a line, numbered from 1, as
 /// `alice@example.com` or `tag:web tag:db`, then `route 10.0.0.0/8`, `offline`, `os macOS` as needed.
-/// Node 7 has the addresses 100.64.0.7 and fd7a:115c:a1e0::7.
+/// Node 7 has the addresses 100.64.0.7 and `fd7a:115c:a1e0::7`.
 pub(crate) fn compiled(policy: &str, nodes: &str) -> CompiledPolicy {
     CompiledPolicy::compile(parsed(policy), users(), nodes_of(nodes))
 }

@@ -216,6 +216,38 @@ fn tagged_nodes_are_nobodys_own() {
 }
 
 #[test]
+fn tagged_sources_have_no_nodes_of_their_own() {
+    let policy = r#"{
+        "tagOwners": {"tag:web": [], "tag:db": [], "tag:router": [], "tag:exit": []},
+        "acls": [{"action": "accept", "src": ["*"], "dst": ["autogroup:self:*"]}]
+    }"#;
+    let question = Question { src: party("4"), dst: party("1"), port: None, proto: None };
+    assert_eq!(
+        compiled(policy, NODES).explain(&question).near_misses[0].why,
+        "autogroup:self does not hold 100.64.0.1 (alice@example.com): the source is tagged, so it has no nodes of its own",
+    );
+}
+
+#[test]
+fn protocols_are_read_as_policies_write_them() {
+    assert_eq!(Question::parse_protocol("TCP"), Ok(6));
+    assert_eq!(Question::parse_protocol("47"), Ok(47));
+    assert!(Question::parse_protocol("tcpp").is_err());
+    check(
+        "tag:web",
+        "tag:db",
+        Some(1),
+        Some(47),
+        &[
+            "tag:web -> tag:db:1 over 47: refused",
+            "no rule allows it",
+            "near miss: grants[5] (line 12): it opens no ports, only example.com/cap",
+            "near miss: grants[1] (line 8): its sources do not hold tag:web",
+        ],
+    );
+}
+
+#[test]
 fn addresses_behind_routers_need_an_active_route() {
     check(
         "group:dev",
@@ -366,6 +398,7 @@ fn long_lists_are_cut() {
     };
     let explanation = compiled(&policy, NODES).explain(&question);
     assert_eq!((explanation.allowed_by.len(), explanation.more_allow), (20, 25));
+    assert!(explanation.to_string().ends_with("\n  and 25 more"), "{explanation}");
     let question = Question { src: party("tag:router"), ..question };
     let explanation = compiled(&policy, NODES).explain(&question);
     assert_eq!((explanation.near_misses.len(), explanation.more_misses), (20, 25));
