@@ -5,6 +5,7 @@
 //! asserts it. Each has a folder of seeds in `corpus/`; `cargo test` runs all seeds once,
 //! `cargo xtask fuzz` searches on from there.
 
+mod compile;
 mod config;
 mod derp;
 mod json;
@@ -23,7 +24,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "handshake", run: noise::handshake },
     Target { name: "record", run: noise::record },
     Target { name: "register", run: json::register },
@@ -33,6 +34,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "stun", run: derp::stun },
     Target { name: "config", run: config::config },
     Target { name: "policy", run: policy::policy },
+    Target { name: "compile", run: compile::compile },
     Target { name: "keys", run: keys::keys },
     Target { name: "preauth-key", run: secrets::preauth_key },
 ];
