@@ -42,6 +42,9 @@ fn merge<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<Rule> {
 
 /// Section 6.9: what of a rule concerns a node.
 fn reduce(rule: &Rule, node: &NodeFacts) -> Option<FilterRule> {
+    if rule.only_for.as_ref().is_some_and(|nodes| !nodes.contains(&node.id)) {
+        return None;
+    }
     let mut reduced = FilterRule {
         src_ips: rule.src.texts.iter().cloned().collect(),
         dst_ports: Vec::new(),

@@ -43,8 +43,8 @@ impl Naive<'_> {
                 Origin::SelfOf(user) => from.user() == Some(user),
                 Origin::Global | Origin::Companion | Origin::Via | Origin::ViaApp => true,
             };
-            let is_exit = || to.is_exit_node() && rule.target.covers_internet();
-            is_same_user && rule.src.hits(from) && (rule.target.hits(to) || is_exit())
+            let is_exit = || to.is_exit_node() && rule.leads_out();
+            is_same_user && rule.src.hits(from) && (rule.leads_to(to) || is_exit())
         };
         let carries = |grant: &Grant| {
             self.has_tag_of(&grant.via, to) && !self.via_routes(grant, to).is_empty()
@@ -70,15 +70,13 @@ impl Naive<'_> {
         let is_about = |rule: &&Rule| !matches!(rule.origin, Origin::SelfOf(_));
         let mut rules = self.rules[&viewer.id].iter().filter(is_about);
         if is_exit(route) {
-            return rules.any(|rule| rule.src.hits(viewer) && rule.target.covers_internet());
+            return rules.any(|rule| rule.src.hits(viewer) && rule.leads_out());
         }
         let may_use = |rule: &Rule| {
             let is_steered = matches!(rule.origin, Origin::Via | Origin::ViaApp);
-            let there = !is_steered && rule.src.hits(viewer) && rule.target.overlaps(route);
-            let back = rule.src.overlaps(route) && rule.target.hits(viewer);
-            let out = || {
-                rule.src.overlaps(route) && rule.target.covers_internet() && viewer.is_exit_node()
-            };
+            let there = !is_steered && rule.src.hits(viewer) && rule.leads_into(route);
+            let back = rule.src.overlaps(route) && rule.leads_to(viewer);
+            let out = || rule.src.overlaps(route) && rule.leads_out() && viewer.is_exit_node();
             there || back || out()
         };
         let is_primary = self.primaries.get(route) == Some(&peer.id);

@@ -18,6 +18,8 @@ pub(super) struct Rule {
     pub(super) src: Sources,
     pub(super) target: Target,
     pub(super) origin: Origin,
+    /// On a companion of a rule with a posture: it is for exactly these nodes, and no subnets.
+    pub(super) only_for: Option<BTreeSet<NodeId>>,
 }
 
 /// Where a rule is from.
@@ -40,7 +42,7 @@ pub(super) enum Origin {
 pub(super) struct Sources {
     pub(super) texts: BTreeSet<Arc<str>>,
     pub(super) set: IpRanges,
-    /// With a posture: exactly these nodes, and no subnets.
+    /// With a posture, and for `autogroup:self`: exactly these nodes, and no subnets.
     pub(super) nodes: Option<BTreeSet<NodeId>>,
 }
 
@@ -73,6 +75,30 @@ struct Part<'a> {
     dst: Vec<SelectorId>,
     ip: Vec<(Option<u8>, &'a [PortRange])>,
     app: &'a AppCapabilities,
+}
+
+impl Rule {
+    fn new(src: &Sources, target: Target, origin: Origin) -> Self {
+        Self { src: src.clone(), target, origin, only_for: None }
+    }
+
+    /// Section 7: whether it lets packets go to a node, or to a subnet behind it.
+    pub(super) fn leads_to(&self, node: &NodeFacts) -> bool {
+        match &self.only_for {
+            Some(nodes) => nodes.contains(&node.id),
+            None => self.target.hits(node),
+        }
+    }
+
+    /// Section 8.3: whether it lets packets go to a part of a subnet.
+    pub(super) fn leads_into(&self, route: &IpNet) -> bool {
+        self.only_for.is_none() && self.target.overlaps(route)
+    }
+
+    /// Section 8.3: whether it lets packets go to all of the Internet. Companions let nothing go anywhere.
+    pub(super) fn leads_out(&self) -> bool {
+        self.origin != Origin::Companion && self.target.covers_internet()
+    }
 }
 
 impl Sources {
@@ -156,7 +182,7 @@ impl Naive<'_> {
         let ports = &[PortRange::ALL];
         let entries = self.entries(&Selector::Any, ports);
         let target = Target::Ports { entries, proto: None };
-        vec![Rule { src: self.sources_of(&[&Selector::Any]), target, origin: Origin::Global }]
+        vec![Rule::new(&self.sources_of(&[&Selector::Any]), target, Origin::Global)]
     }
 
     /// Section 4, and 6.1 point 2: the part for other destinations, then the part for `autogroup:self`.
@@ -223,15 +249,15 @@ impl Naive<'_> {
             let dsts = selectors.iter().map(|selector| self.cap_dsts(selector)).collect();
             targets.push(cap_target(dsts, part.app));
         }
-        let rule = |target| Rule { src: src.clone(), target, origin: Origin::Global };
+        let rule = |target| Rule::new(&src, target, Origin::Global);
         let mut rules: Vec<Rule> = targets.into_iter().map(rule).collect();
         let reversed = self.reversed_sources(&selectors);
-        rules.extend(companions(
-            part.app,
-            &reversed,
-            &self.source_prefixes(part, &src),
-            Origin::Companion,
-        ));
+        let prefixes = self.source_prefixes(part, &src);
+        let mut companions = companions(part.app, &reversed, &prefixes, Origin::Companion);
+        for companion in &mut companions {
+            companion.only_for.clone_from(&src.nodes);
+        }
+        rules.append(&mut companions);
         rules
     }
 
@@ -352,7 +378,8 @@ impl Naive<'_> {
         let addresses = |nodes: &[&NodeFacts]| -> IpRanges {
             nodes.iter().flat_map(|node| node.addresses()).collect()
         };
-        let src = Sources::of_set(addresses(&sources));
+        let ids = sources.iter().map(|node| node.id).collect();
+        let src = Sources { nodes: Some(ids), ..Sources::of_set(addresses(&sources)) };
         let entry = |ip: IpAddr, ports: &PortRange| Entry {
             text: ip.to_string().into(),
             set: [ip].into_iter().collect(),
@@ -368,11 +395,12 @@ impl Naive<'_> {
             let dsts = |node: &&NodeFacts| node.addresses().map(IpNet::from).collect();
             targets.push(cap_target(mine.iter().map(dsts).collect(), part.app));
         }
-        let rule = |target| Rule { src: src.clone(), target, origin };
+        let rule = |target| Rule::new(&src, target, origin);
         let mut rules: Vec<Rule> = targets.into_iter().map(rule).collect();
         let reversed = Sources::of_set(addresses(&mine));
-        let prefixes: Vec<IpNet> = src.set.prefixes().collect();
-        rules.extend(companions(part.app, &reversed, &prefixes, origin));
+        let own: Vec<IpNet> =
+            sources.iter().flat_map(|node| node.addresses()).map(IpNet::from).collect();
+        rules.extend(companions(part.app, &reversed, &own, origin));
         rules
     }
 
@@ -386,7 +414,7 @@ impl Naive<'_> {
         let rule = |proto: Option<u8>, ports: &[PortRange], origin: Origin| {
             let entries = grant.dst.iter().flat_map(|dst| self.via_entries(*dst, ports, node));
             let target = Target::Ports { entries: entries.collect(), proto };
-            Rule { src: src.clone(), target, origin }
+            Rule::new(&src, target, origin)
         };
         let mut rules: Vec<Rule> =
             grant.ip.iter().map(|ip| rule(ip.proto, &ip.ports, Origin::Via)).collect();
@@ -468,7 +496,7 @@ fn companions(
     let rule = |name: &str| {
         let cap_map = Arc::new(BTreeMap::from([(name.into(), None)]));
         let target = Target::Caps(vec![Caps { dsts: dsts.to_vec(), cap_map }]);
-        Rule { src: reversed.clone(), target, origin }
+        Rule::new(reversed, target, origin)
     };
     pairs
         .iter()
