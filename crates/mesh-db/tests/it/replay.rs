@@ -7,7 +7,7 @@ use mesh_model::{
     ApiKeyId, AuthId, Hostinfo, NodeId, PreauthKeyId, SessionId, Tag, TailnetId, Timestamp, UserId,
 };
 use mesh_state::{
-    Command, Context, NewPreauthKey, NodeUpdate, Outcome, Registration, Settings, State,
+    Command, Context, NewPolicy, NewPreauthKey, NodeUpdate, Outcome, Registration, Settings, State,
 };
 use mesh_store::{Persist as _, PersistError};
 use mesh_testkit::{auth_id, disco_key, new_preauth_key, new_user, node_key, registration};
@@ -129,7 +129,7 @@ impl Story {
     }
 
     fn command(&mut self) -> Command {
-        match self.random.below(26) {
+        match self.random.below(27) {
             0..=6 => Command::Register(Box::new(self.registration())),
             7 | 8 => match self.login() {
                 Some(auth_id) => Command::ApproveLogin { auth_id, user: self.user() },
@@ -165,6 +165,7 @@ impl Story {
                 Command::Disconnect { node: self.node(), session: SessionId(self.random.below(50)) }
             }
             24 => Command::UpdateNode(Box::new(self.node_update())),
+            25 => Command::SetPolicy(Box::new(self.new_policy())),
             _ => Command::Sweep,
         }
     }
@@ -206,6 +207,16 @@ impl Story {
             ephemeral: self.maybe(4),
             expires_at: self.later(),
             ..new_preauth_key(&self.public_id(), self.user())
+        }
+    }
+
+    /// What it says does not matter to the database.
+    fn new_policy(&mut self) -> NewPolicy {
+        NewPolicy {
+            text: format!("{{}} // {}", self.small()),
+            policy: std::sync::Arc::default(),
+            created_by: "cli".to_owned(),
+            replaces: None,
         }
     }
 

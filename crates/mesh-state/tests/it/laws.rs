@@ -63,9 +63,18 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         1 => key().prop_map(|key| Command::RevokePreauthKey { key }),
         1 => key().prop_map(|key| Command::DeletePreauthKey { key }),
+        1 => (0..4_usize).prop_map(|number| crate::set_policy(POLICIES[number])),
         2 => Just(Command::Sweep),
     ]
 }
+
+/// Policies that name users by login, define tags, and deny; one fails its test.
+const POLICIES: [&str; 4] = [
+    "{}",
+    r#"{"tagOwners": {"tag:t": []}, "acls": [{"action": "accept", "src": ["a@"], "dst": ["tag:t:*"]}]}"#,
+    r#"{"acls": []}"#,
+    r#"{"acls": [], "tests": [{"src": "100.64.0.1", "accept": ["100.64.0.2:80"]}]}"#,
+];
 
 fn tag() -> Tag {
     "tag:t".parse().expect("a tag")
@@ -81,6 +90,7 @@ fn stored(tailnet: &Tailnet) -> impl PartialEq + std::fmt::Debug + use<> {
         nodes,
         tailnet.preauth_keys().cloned().collect::<Vec<_>>(),
         tailnet.api_keys().cloned().collect::<Vec<_>>(),
+        tailnet.policy_versions().cloned().collect::<Vec<_>>(),
         tombstones,
     )
 }
