@@ -619,8 +619,12 @@ impl CompiledPolicy {
         // Leaving may have emptied the class that held the signature, never the one it goes to.
         let slot = known.unwrap_or_else(|| self.open_class(signature));
         Arc::make_mut(self.members.get_mut(slot)).insert(id.0);
-        *self.nodes.get_mut(id.0) = Some(PlacedNode { slot, ..node });
+        *self.nodes.get_mut(id.0) = Some(PlacedNode { facts: node.facts.clone(), slot });
         delta.moved.insert(id.0);
+        // Another router may carry its routes for a `via` grant now.
+        for route in node.facts.active_routes.iter().filter_map(|route| self.routes.get(route)) {
+            delta.routers.extend(route.advertisers.iter().map(|router| router.0));
+        }
         true
     }
 

@@ -138,7 +138,8 @@ impl CompiledPolicy {
         class.candidates.get_or_init(|| self.find_candidates(class))
     }
 
-    /// Whether a node's packet filter may be another one after a delta.
+    /// Whether a node's packet filter may be another one after a delta. The order of its rules, which means nothing to the
+    /// node, may be another one without notice.
     pub fn filter_may_differ(from: &Self, to: &Self, delta: &PolicyDelta, node: NodeId) -> bool {
         if delta.recompiled || delta.moved.contains(node.0) {
             return true;
