@@ -198,7 +198,7 @@ fn read_if_named(file: Option<&Path>) -> anyhow::Result<String> {
 fn diff_offline(output: Output, old: &Path, new: &Path, topology: &Path) -> anyhow::Result<()> {
     let topology = Topology::read(topology)?;
     let compile = |file: &Path| -> anyhow::Result<_> {
-        let policy: Policy = parse(file, Some(&topology.domains))?;
+        let policy: Policy = parse(file, topology.domains.as_deref())?;
         Ok(topology.compile(Arc::new(policy)))
     };
     Told::of(&compile(old)?.diff(&compile(new)?))?.print(output)

@@ -44,7 +44,7 @@ struct Checked {
 impl CheckArgs {
     pub(super) async fn run(&self, session: &Session) -> anyhow::Result<()> {
         let topology = self.topology.as_deref().map(Topology::read).transpose()?;
-        let domains = topology.as_ref().map(|topology| &*topology.domains);
+        let domains = topology.as_ref().and_then(|topology| topology.domains.as_deref());
         let text = read_text(&self.file)?;
         let policy = match Policy::parse(&text, domains) {
             Ok(policy) => policy,

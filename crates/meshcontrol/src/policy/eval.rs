@@ -60,8 +60,8 @@ impl<'a> Evaluation<'a> {
 /// Reads a policy, compiles it against the tailnet and runs its tests.
 fn compile(policy: &[u8], topology: &Topology) -> Result<CompiledPolicy, String> {
     let text = std::str::from_utf8(policy).map_err(|error| format!("not UTF-8: {error}"))?;
-    let policy =
-        Policy::parse(text, Some(&topology.domains)).map_err(|problems| problems.to_string())?;
+    let policy = Policy::parse(text, topology.domains.as_deref())
+        .map_err(|problems| problems.to_string())?;
     let compiled = topology.compile(Arc::new(policy));
     let report = compiled.run_tests();
     if report.passed() { Ok(compiled) } else { Err(report.to_string()) }

@@ -20,8 +20,8 @@ use serde_json::Value;
 /// Who is there, and what the service that it was taken from had told them.
 #[derive(Debug)]
 pub(crate) struct Topology {
-    /// Login domains of the tailnet.
-    pub(crate) domains: Vec<String>,
+    /// Login domains of the tailnet, if they are told.
+    pub(crate) domains: Option<Vec<String>>,
     pub(crate) users: Vec<UserFacts>,
     /// In the order of registration: ids count from 1.
     pub(crate) nodes: Vec<TopologyNode>,
@@ -45,9 +45,9 @@ pub(crate) struct TopologyNode {
 #[derive(Debug, Deserialize)]
 struct File {
     #[serde(default)]
-    domains: Vec<String>,
+    domains: Option<Vec<String>>,
     #[serde(default)]
-    users: Vec<FileUser>,
+    users: Option<Vec<FileUser>>,
     nodes: Vec<FileNode>,
     #[serde(default)]
     tailnet: Option<FileTailnet>,
@@ -60,18 +60,17 @@ struct FileUser {
     id: UserId,
     name: Arc<str>,
     #[serde(default)]
-    login: Arc<str>,
+    login: Option<Arc<str>>,
     #[serde(default)]
-    role: FileRole,
+    role: Option<FileRole>,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum FileRole {
     Owner,
     Admin,
-    /// Other roles administer parts that policy does not know.
-    #[default]
+    /// Members, and roles that administer parts that policy does not know.
     #[serde(other)]
     Member,
 }
@@ -105,7 +104,7 @@ struct FileTailnet {
 #[derive(Debug, Deserialize)]
 struct FileDns {
     #[serde(default)]
-    magic_dns: bool,
+    magic_dns: Option<bool>,
 }
 
 impl Topology {
@@ -123,11 +122,14 @@ impl Topology {
     pub(crate) fn parse(json: &[u8]) -> anyhow::Result<Self> {
         let mut file: File = serde_json::from_slice(json)?;
         file.nodes.sort_by_key(|node| (node.order.is_none(), node.order));
-        let users: HashMap<&str, UserId> =
-            file.users.iter().map(|user| (&*user.name, user.id)).collect();
+        let users: Vec<UserFacts> = file.users.into_iter().flatten().map(UserFacts::from).collect();
+        let users_by_name = users
+            .iter()
+            .flat_map(|user| [(user.login(), user.id), (&*user.name, user.id)])
+            .collect();
         let mut nodes: Vec<TopologyNode> = Vec::with_capacity(file.nodes.len());
         for (node, id) in file.nodes.into_iter().zip(1..) {
-            nodes.push(node.with_id(NodeId(id), &users)?);
+            nodes.push(node.with_id(NodeId(id), &users_by_name)?);
         }
         let mut names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         names.sort_unstable();
@@ -137,9 +139,9 @@ impl Topology {
         let dns = file.tailnet.and_then(|tailnet| tailnet.dns);
         Ok(Self {
             domains: file.domains,
-            users: file.users.into_iter().map(UserFacts::from).collect(),
+            users,
             nodes,
-            has_magic_dns: dns.is_some_and(|dns| dns.magic_dns),
+            has_magic_dns: dns.and_then(|dns| dns.magic_dns) == Some(true),
             has_auto_update: file.default_auto_update_cap.is_some_and(|values| !values.is_null()),
         })
     }
@@ -172,12 +174,18 @@ impl Topology {
 impl From<FileUser> for UserFacts {
     fn from(user: FileUser) -> Self {
         let role = match user.role {
-            FileRole::Owner => Role::Owner,
-            FileRole::Admin => Role::Admin,
-            FileRole::Member => Role::Member,
+            Some(FileRole::Owner) => Role::Owner,
+            Some(FileRole::Admin) => Role::Admin,
+            Some(FileRole::Member) | None => Role::Member,
         };
         let provider_id = Arc::default();
-        Self { id: user.id, name: user.name, email: user.login, provider_id, role }
+        Self {
+            id: user.id,
+            name: user.name,
+            email: user.login.unwrap_or_default(),
+            provider_id,
+            role,
+        }
     }
 }
 

@@ -53,6 +53,16 @@ fn a_route_is_active_if_it_is_offered_and_approved() {
 }
 
 #[test]
+fn a_node_names_its_user_by_name_or_login() {
+    for name in ["alice", "alice@example.com"] {
+        let nodes =
+            json!([{ "name": "a", "user": name, "tags": null, "ipv4": null, "order": null }]);
+        let topology = json!({ "domains": null, "users": [alice()], "nodes": nodes });
+        assert_eq!(parse(&topology).unwrap().nodes[0].facts.user(), Some(UserId(7)));
+    }
+}
+
+#[test]
 fn a_role_that_policy_does_not_know_is_a_members() {
     let mut auditor = alice();
     auditor["role"] = json!("auditor");
