@@ -44,11 +44,12 @@ impl State {
         settings: Settings,
         now: Timestamp,
     ) -> Self {
+        let tailnet = presumed_online(loaded.tailnet);
         let mut state = Self {
             id,
             settings: Arc::new(settings),
-            tailnet: loaded.tailnet,
-            policy: CompiledPolicy::compile(policy, [], []),
+            policy: compile(policy, &tailnet),
+            tailnet,
             logins: Logins::default(),
             counters: loaded.counters,
             deadlines: Deadlines::default(),
@@ -57,14 +58,7 @@ impl State {
             revision: loaded.revision,
             epoch: 1,
         };
-        state.presume_online();
         state.deadlines.add_restart_grace(&state.settings, now);
-        let announced = state.tailnet.nodes().filter(|node| node.is_announced());
-        state.policy = CompiledPolicy::compile(
-            state.policy.policy().clone(),
-            state.tailnet.users().map(|user| UserFacts::from(&**user)),
-            announced.map(|node| NodeFacts::from(&**node)),
-        );
         for node in state.tailnet.nodes() {
             state.deadlines.add_node(node, &state.settings, now);
         }
@@ -75,15 +69,6 @@ impl State {
             state.deadlines.add_tombstone(tombstone);
         }
         state
-    }
-
-    /// Nodes without a time of departure were online when the last process ended.
-    fn presume_online(&mut self) {
-        let was_online = |node: &&Arc<Node>| node.is_announced() && node.last_seen_at.is_none();
-        let online: Vec<_> = self.tailnet.nodes().filter(was_online).cloned().collect();
-        for node in online {
-            self.tailnet.put_node(Arc::new(Node { session: Some(PRESUMED), ..Node::clone(&node) }));
-        }
     }
 
     /// The state as it is published.
@@ -112,6 +97,26 @@ impl State {
             changes: ChangeSet::default(),
         }
     }
+}
+
+/// Nodes without a time of departure were online when the last process ended.
+fn presumed_online(mut tailnet: Tailnet) -> Tailnet {
+    let was_online = |node: &&Arc<Node>| node.is_announced() && node.last_seen_at.is_none();
+    let online: Vec<_> = tailnet.nodes().filter(was_online).cloned().collect();
+    for node in online {
+        tailnet.put_node(Arc::new(Node { session: Some(PRESUMED), ..Node::clone(&node) }));
+    }
+    tailnet
+}
+
+/// Compiles a policy for all users, and for the nodes that peers are told of.
+fn compile(policy: Arc<Policy>, tailnet: &Tailnet) -> CompiledPolicy {
+    let announced = tailnet.nodes().filter(|node| node.is_announced());
+    CompiledPolicy::compile(
+        policy,
+        tailnet.users().map(|user| UserFacts::from(&**user)),
+        announced.map(|node| NodeFacts::from(&**node)),
+    )
 }
 
 /// The next state in the making: commands change it, then it is committed or dropped.
