@@ -115,6 +115,9 @@ impl Naive<'_> {
             return None;
         }
         Some(match self.literal(selector) {
+            Some(literal) if *selector == Selector::Any => {
+                literal.prefixes().chain(self.all_subnet_routes()).collect()
+            }
             Some(literal) => literal.prefixes().collect(),
             None => {
                 self.nodes_of(selector).flat_map(NodeFacts::addresses).map(IpNet::from).collect()
