@@ -140,6 +140,11 @@ impl<'a> Node<'a> {
         &self.name
     }
 
+    /// Which client it is.
+    pub fn client(&self) -> Client {
+        self.kind.client
+    }
+
     /// Begins a login. The outcome is in the status.
     pub async fn up(&self, up: Up<'_>) -> Result<()> {
         let mut args = serde_json::to_value(up)?;

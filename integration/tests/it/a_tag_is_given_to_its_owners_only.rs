@@ -1,5 +1,5 @@
-//! A node asks for a tag. If its user owns the tag it gets it, and is nobody's from then on; otherwise, and if there is no such
-//! tag, it is refused and its user is told why.
+//! A node asks for a tag, when it joins or later. If its user owns the tag it gets it; otherwise, and if there is no such tag,
+//! it is refused and its user is told why.
 
 use anyhow::{Context as _, Result, ensure};
 use mesh_integration::{Kind, Lab, Node, Server, Setup, Up};
@@ -38,9 +38,31 @@ async fn ask(lab: &Lab) -> Result<()> {
 
     let web = Node::spawn(&server, "web", Kind::default())?;
     web.up(Up { auth_key: Some(&key), advertise_tags: &["tag:web"], ..Up::default() }).await?;
-    let own = web.running().await?;
-    ensure!(own.tags == ["tag:web"], "it has {:?}", own.tags);
-    let record = server.node("web").await?;
-    ensure!(record.tags == ["tag:web"], "{record:?}");
+    check_tagged(&web).await?;
+
+    let late = Node::join(&server, "late", Kind::default(), &key).await?;
+    let own = late.running().await?;
+    ensure!(own.tags.is_empty(), "it has {:?}", own.tags);
+    late.up(Up {
+        auth_key: Some(&key),
+        advertise_tags: &["tag:web"],
+        force_reauth: true,
+        ..Up::default()
+    })
+    .await?;
+    check_tagged(&late).await?;
+    for name in ["web", "late"] {
+        let record = server.node(name).await?;
+        ensure!(record.tags == ["tag:web"], "{record:?}");
+    }
     Ok(())
+}
+
+async fn check_tagged(node: &Node<'_>) -> Result<()> {
+    node.until("has the tag", |status| {
+        let tags = &status.own()?.tags;
+        ensure!(tags == &["tag:web"], "it has {tags:?}");
+        Ok(())
+    })
+    .await
 }

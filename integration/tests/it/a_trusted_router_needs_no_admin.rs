@@ -1,5 +1,6 @@
 //! Whom the policy trusts with a route may carry it, and whatever is part of it, as soon as it offers to; a policy that
-//! trusts it with more is felt at once. Nothing else that it offers is approved.
+//! trusts it with more is felt at once. Nothing else that it offers is approved, and of what it carries users reach what
+//! they may.
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ async fn trust(lab: &Lab) -> Result<()> {
     router.advertise_routes(&[ONE, OTHER]).await?;
     alpha.routed_by("router", ONE).await?;
     alpha.until_open("10.77.3.9:8080".parse()?).await?;
+    alpha.until_refused("10.77.3.9:8081".parse()?).await?;
     let record = server.node("router").await?;
     ensure!(record.available_routes == [ONE, OTHER], "{record:?}");
     ensure!(record.approved_routes == [ONE], "{record:?}");
@@ -51,7 +53,10 @@ fn policy(trusted: &str) -> String {
     format!(
         r#"{{
             "tagOwners": {{"tag:router": []}},
-            "acls": [{{"action": "accept", "src": ["*"], "dst": ["*:*"]}}],
+            "acls": [
+                {{"action": "accept", "src": ["alice@"], "dst": ["tag:router:22"]}},
+                {{"action": "accept", "src": ["alice@"], "dst": ["10.64.0.0/10:8080"]}},
+            ],
             "autoApprovers": {{"routes": {{"{trusted}": ["tag:router"]}}}},
         }}"#
     )

@@ -33,6 +33,7 @@ mod a_node_keeps_its_home_relay_over_reauth_and_deletion;
 mod a_node_that_logged_out_comes_back;
 mod a_policy_file_is_followed_unless_it_is_broken;
 mod a_policy_is_felt_within_a_second;
+mod a_policy_outlives_a_restart;
 mod a_refused_key_tells_the_user_why;
 mod a_restart_of_the_server_is_hardly_noticed;
 mod a_restarted_client_is_the_same_node;
