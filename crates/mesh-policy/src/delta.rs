@@ -70,7 +70,7 @@ impl CompiledPolicy {
         let has_changed = |source: &SelectorId| delta.sources.contains(source.0);
         rules.iter().any(|rule| {
             let by_login = rule.users.iter().any(|user| matches!(user, SshUser::LocalPart(_)));
-            by_login && delta.users || rule.src.iter().any(has_changed)
+            by_login && delta.users || rule.src.iter().chain(&rule.recorder).any(has_changed)
         })
     }
 }
