@@ -11,8 +11,7 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use mesh_model::{NodeId, UserId};
 use mesh_policy::{
-    CompiledPolicy, Device, NodeFacts, NodeOwner, Policy, PolicyDelta, Role, UserFacts,
-    active_routes,
+    CompiledPolicy, Device, NodeFacts, NodeOwner, Policy, Role, UserFacts, active_routes,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -40,6 +39,18 @@ pub(crate) struct TopologyNode {
     pub(crate) offered: Vec<IpNet>,
     /// Whether `autoApprovers` decide which routes are active.
     pub(crate) is_auto_approved: bool,
+}
+
+impl TopologyNode {
+    /// With the routes that a policy approves, unless they are told.
+    fn approved_by(&self, policy: &CompiledPolicy) -> NodeFacts {
+        if !self.is_auto_approved {
+            return self.facts.clone();
+        }
+        let approved = policy.auto_approved(&self.facts, &self.offered);
+        let active_routes = active_routes(&self.offered, &approved).into();
+        NodeFacts { active_routes, ..self.facts.clone() }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -148,15 +159,15 @@ impl Topology {
 
     /// The policy in this tailnet. Routes of nodes whose approved ones are not told are approved as `autoApprovers` say.
     pub(crate) fn compile(&self, policy: Arc<Policy>) -> CompiledPolicy {
-        let nodes = self.nodes.iter().map(|node| node.facts.clone());
-        let mut compiled = CompiledPolicy::compile(policy, self.users.iter().cloned(), nodes);
-        for node in self.nodes.iter().filter(|node| node.is_auto_approved) {
-            let approved = compiled.auto_approved(&node.facts, &node.offered);
-            let active_routes = active_routes(&node.offered, &approved).into();
-            let facts = NodeFacts { active_routes, ..node.facts.clone() };
-            compiled.put_node(facts, &mut PolicyDelta::default());
+        let users = || self.users.iter().cloned();
+        let told = self.nodes.iter().map(|node| node.facts.clone());
+        let compiled = CompiledPolicy::compile(policy.clone(), users(), told);
+        if !self.nodes.iter().any(|node| node.is_auto_approved && !node.offered.is_empty()) {
+            return compiled;
         }
-        compiled
+        // From the start once more: a router that was there first would stay the primary one.
+        let nodes = self.nodes.iter().map(|node| node.approved_by(&compiled));
+        CompiledPolicy::compile(policy, users(), nodes)
     }
 
     /// The node of an id that this topology gave.

@@ -63,6 +63,21 @@ fn a_node_names_its_user_by_name_or_login() {
 }
 
 #[test]
+fn the_first_router_is_the_primary_one_whoever_approved_its_route() {
+    let router = |name: &str, order: u64, approved: Value| {
+        let routes = ["10.0.0.0/8"];
+        json!({ "name": name, "tags": ["tag:r"], "order": order, "advertised_routes": routes, "approved_routes": approved })
+    };
+    let nodes = [router("auto", 1, Value::Null), router("told", 2, json!(["10.0.0.0/8"]))];
+    let policy =
+        r#"{"tagOwners": {"tag:r": []}, "autoApprovers": {"routes": {"10.0.0.0/8": ["tag:r"]}}}"#;
+    let policy = Arc::new(Policy::parse(policy, None).unwrap());
+    let compiled = parse(&json!({ "nodes": nodes })).unwrap().compile(policy);
+    assert_eq!(compiled.primary_routes(NodeId(1)), ["10.0.0.0/8".parse::<IpNet>().unwrap()]);
+    assert_eq!(compiled.primary_routes(NodeId(2)), []);
+}
+
+#[test]
 fn a_role_that_policy_does_not_know_is_a_members() {
     let mut auditor = alice();
     auditor["role"] = json!("auditor");
