@@ -336,9 +336,9 @@ fn a_check_is_left_to_the_server() {
 fn a_recorder_that_comes_is_told_with_the_rules() {
     let recorded = ALICE_MAY_LOG_IN.replace('}', r#", "recorder": ["tag:db"]}"#);
     let mut house = house(&ssh(&recorded));
-    let recorder = house.join_with(4, TAGGED);
+    let taper = house.join_with(4, TAGGED);
     let mut viewers = viewers(&house, [3]);
-    house.must(Command::TagNode { node: recorder, tags: vec!["tag:db".parse().expect("a tag")] });
+    house.must(Command::TagNode { node: taper, tags: vec!["tag:db".parse().expect("a tag")] });
     let [told] = wake(&house, &mut viewers);
     let policy = told.last().and_then(|last| last.ssh_policy.as_ref()).expect("ssh rules");
     let action = policy.rules[0].action.as_ref().expect("it says what happens");
