@@ -291,6 +291,7 @@ impl CompiledPolicy {
                     .collect();
                 capability_rule(texts(&sources), cap_grant)
             }
+            Effect::Companion(_) if !sources.iter().any(|node| node.id == to.facts.id) => None,
             Effect::Companion(cap_map) => {
                 let dsts: Vec<IpNet> = reached(&sources).into_iter().map(IpNet::from).collect();
                 let grant = (!dsts.is_empty()).then(|| CapGrant { dsts, cap_map: cap_map.clone() });

@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_model::NodeId;
-use mesh_policy::{CompiledPolicy, NodeView, Policy, PolicyDelta};
+use mesh_policy::{CompiledPolicy, FilterRule, NodeView, Policy, PolicyDelta};
 use mesh_testkit::random::{Event, Random, World};
 use mesh_testkit::{Naive, elect};
 
 use crate::compare::first_difference;
 
 /// Seeds that failed once.
-const SEEDS: &[u64] =
-    &[3, 15, 26, 47, 56, 137, 162, 188, 223, 258, 310, 381, 404, 490, 580, 587, 741, 897];
+const SEEDS: &[u64] = &[
+    3, 15, 26, 47, 56, 137, 162, 188, 204, 223, 258, 295, 310, 361, 381, 404, 490, 580, 587, 741,
+    897, 6144,
+];
 
 /// Events of a sequence.
 const EVENTS: usize = 50;
@@ -190,12 +192,47 @@ fn is_fresh(step: &Step<'_>) -> Result<(), String> {
         return Ok(());
     }
     let fresh = compile(step.engine.policy(), step.world);
-    each_view(step, |id, view| fresh.view(id).and_then(|fresh| first_difference(view, &fresh)))
+    each_view(step, |id, view| {
+        let other = fresh.view(id).and_then(|fresh| first_difference(view, &fresh));
+        other.or_else(|| chunks_make_the_filter(step.engine, id, view))
+    })
 }
 
-/// What was so before the event, with what the delta names read again, is what is so.
+/// What was so before the event, with what the delta names read again, is what is so. Deltas do not name the order of
+/// filter rules, which means nothing to a node.
 fn folds(step: &Step<'_>) -> Result<(), String> {
-    each_view(step, |id, view| first_difference(&told(step, id, view), view))
+    each_view(step, |id, view| {
+        first_difference(&without_order(told(step, id, view)), &without_order(view.clone()))
+    })
+}
+
+fn without_order(mut view: NodeView) -> NodeView {
+    view.packet_filter.sort_by_key(|rule| format!("{rule:?}"));
+    view
+}
+
+/// The chunks of a packet filter, merged, are the packet filter.
+fn chunks_make_the_filter(engine: &CompiledPolicy, id: NodeId, view: &NodeView) -> Option<String> {
+    let mut merged: Vec<FilterRule> = Vec::new();
+    for rule in engine.filter_chunks(id).into_values().flatten() {
+        let same = merged.iter_mut().find(|known| {
+            known.cap_grant.is_empty()
+                && rule.cap_grant.is_empty()
+                && (&known.src_ips, known.ip_proto) == (&rule.src_ips, rule.ip_proto)
+        });
+        match same {
+            Some(known) => known.dst_ports.extend(rule.dst_ports),
+            None => merged.push(rule),
+        }
+    }
+    let chunks = NodeView { packet_filter: merged, ..view.clone() };
+    first_difference(&sorted(chunks), &sorted(view.clone()))
+}
+
+/// As [`without_order`], and in the rules too.
+fn sorted(mut view: NodeView) -> NodeView {
+    view.packet_filter.iter_mut().for_each(|rule| rule.dst_ports.sort());
+    without_order(view)
 }
 
 fn each_view(

@@ -18,7 +18,7 @@ pub(super) struct Rule {
     pub(super) src: Sources,
     pub(super) target: Target,
     pub(super) origin: Origin,
-    /// On a companion of a rule with a posture: it is for exactly these nodes, and no subnets.
+    /// On a companion of a rule with a posture or for `autogroup:self`: it is for exactly these nodes, and no subnets.
     pub(super) only_for: Option<BTreeSet<NodeId>>,
 }
 
@@ -378,8 +378,8 @@ impl Naive<'_> {
         let addresses = |nodes: &[&NodeFacts]| -> IpRanges {
             nodes.iter().flat_map(|node| node.addresses()).collect()
         };
-        let ids = sources.iter().map(|node| node.id).collect();
-        let src = Sources { nodes: Some(ids), ..Sources::of_set(addresses(&sources)) };
+        let ids: BTreeSet<NodeId> = sources.iter().map(|node| node.id).collect();
+        let src = Sources { nodes: Some(ids.clone()), ..Sources::of_set(addresses(&sources)) };
         let entry = |ip: IpAddr, ports: &PortRange| Entry {
             text: ip.to_string().into(),
             set: [ip].into_iter().collect(),
@@ -400,7 +400,11 @@ impl Naive<'_> {
         let reversed = Sources::of_set(addresses(&mine));
         let own: Vec<IpNet> =
             sources.iter().flat_map(|node| node.addresses()).map(IpNet::from).collect();
-        rules.extend(companions(part.app, &reversed, &own, origin));
+        let mut companions = companions(part.app, &reversed, &own, origin);
+        for companion in &mut companions {
+            companion.only_for = Some(ids.clone());
+        }
+        rules.append(&mut companions);
         rules
     }
 
