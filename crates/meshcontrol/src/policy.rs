@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Subcommand;
-use mesh_policy::Policy;
+use mesh_policy::CompiledPolicy;
 use mesh_server::api::v1::{PolicyAnswer, PolicyVersionHead, PolicyVersionList};
 use serde_json::json;
 
@@ -197,8 +197,8 @@ fn read_if_named(file: Option<&Path>) -> anyhow::Result<String> {
 
 fn diff_offline(output: Output, old: &Path, new: &Path, topology: &Path) -> anyhow::Result<()> {
     let topology = Topology::read(topology)?;
-    let compile = |file: &Path| -> anyhow::Result<_> {
-        let policy: Policy = parse(file, topology.domains.as_deref())?;
+    let compile = |file: &Path| -> anyhow::Result<CompiledPolicy> {
+        let policy = parse(file, topology.domains.as_deref())?;
         Ok(topology.compile(Arc::new(policy)))
     };
     Told::of(&compile(old)?.diff(&compile(new)?))?.print(output)
