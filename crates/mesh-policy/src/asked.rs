@@ -10,7 +10,7 @@ use roaring::RoaringBitmap;
 use crate::compiled::CompiledPolicy;
 use crate::facts::{NodeFacts, NodeOwner};
 use crate::parse;
-use crate::policy::{Grant, IpProtocolPorts, Policy, PortRange, Selector, SelectorId};
+use crate::policy::{Grant, IpProtocolPorts, Policy, PortRange, Ports, Selector, SelectorId};
 use crate::posture;
 use crate::program::{INTERNET, Kind, WILDCARD};
 use crate::ranges::IpRanges;
@@ -168,7 +168,7 @@ fn default_rule(any: SelectorId) -> Grant {
         line: 0,
         src: vec![any],
         dst: vec![any],
-        ip: vec![IpProtocolPorts { proto: None, ports: vec![PortRange::ALL] }],
+        ip: vec![IpProtocolPorts { proto: None, ports: Ports::One(PortRange::ALL) }],
         app: Vec::new(),
         via: Vec::new(),
         src_posture: Vec::new(),

@@ -109,6 +109,42 @@ impl fmt::Display for PortRange {
     }
 }
 
+/// Ports of one destination, in the order of the text. Most are one range, which takes no room of its own.
+#[derive(Clone)]
+pub enum Ports {
+    /// One range.
+    One(PortRange),
+    /// A list.
+    Many(Arc<[PortRange]>),
+}
+
+impl std::ops::Deref for Ports {
+    type Target = [PortRange];
+
+    fn deref(&self) -> &[PortRange] {
+        match self {
+            Self::One(range) => std::slice::from_ref(range),
+            Self::Many(ranges) => ranges,
+        }
+    }
+}
+
+/// By what they are, not by how they are kept.
+impl PartialEq for Ports {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Ports {}
+
+/// The list of ranges.
+impl fmt::Debug for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
 /// Capabilities of an `app` object: names in the order of the text, each with its values.
 pub type AppCapabilities = Vec<(Arc<str>, Vec<RawJson>)>;
 
@@ -138,7 +174,7 @@ pub struct AclDestination {
     /// The nodes or addresses.
     pub selector: SelectorId,
     /// Ports, in the order of the text.
-    pub ports: Vec<PortRange>,
+    pub ports: Ports,
 }
 
 /// An entry of `grants`.
@@ -166,7 +202,7 @@ pub struct IpProtocolPorts {
     /// As [`Acl::proto`].
     pub proto: Option<u8>,
     /// Ports, in the order of the text.
-    pub ports: Vec<PortRange>,
+    pub ports: Ports,
 }
 
 /// An entry of `ssh`.

@@ -7,7 +7,7 @@ use super::ports::{has_ports, parse_ports, parse_protocol, split_destination};
 use super::selectors::{Place, trimmed};
 use super::{Decoder, Step};
 use crate::hujson::{Kind, Read};
-use crate::policy::{Acl, AclDestination, PortRange, Selector, SelectorId};
+use crate::policy::{Acl, AclDestination, PortRange, Ports, Selector, SelectorId};
 use crate::problem::{nearest, quoted};
 
 const FIELDS: &[&str] = &["action", "proto", "src", "dst", "srcPosture", "users", "ports"];
@@ -106,10 +106,7 @@ impl<'a> Decoder<'a> {
 
     /// The selector's text and the ports. A port that is none often is the end of a selector without ports: then the
     /// selector is not judged.
-    fn split_acl_destination<'t>(
-        &mut self,
-        text: &'t str,
-    ) -> Option<(Cow<'t, str>, Vec<PortRange>)> {
+    fn split_acl_destination<'t>(&mut self, text: &'t str) -> Option<(Cow<'t, str>, Ports)> {
         let refused = match split_destination(text) {
             Err(error) => format!("dst={}: {error}", quoted(text)),
             Ok((selector, ports)) => match parse_ports(ports) {
@@ -126,7 +123,7 @@ impl<'a> Decoder<'a> {
     fn acl_destination_of(
         &mut self,
         selector: Cow<'a, str>,
-        ports: Vec<PortRange>,
+        ports: Ports,
     ) -> Option<AclDestination> {
         let selector = self.selector(Place::AclDestination, selector)?;
         Some(AclDestination { selector, ports })
@@ -143,7 +140,7 @@ impl<'a> Decoder<'a> {
             Err(error) => error,
             Ok(number) => {
                 let has_narrow =
-                    destinations.iter().any(|destination| destination.ports != [PortRange::ALL]);
+                    destinations.iter().any(|destination| *destination.ports != [PortRange::ALL]);
                 if has_ports(Some(number)) || !has_narrow {
                     return Some(number);
                 }
@@ -226,7 +223,7 @@ impl<'a> Decoder<'a> {
             return;
         }
         let Some(any) = self.selector(Place::Source, Cow::Borrowed("*")) else { return };
-        let ports = vec![PortRange::ALL];
+        let ports = Ports::One(PortRange::ALL);
         self.policy.acls = Some(vec![Acl {
             line: 1,
             src: vec![any],

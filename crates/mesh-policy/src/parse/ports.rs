@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::policy::{IpProtocolPorts, PortRange};
+use crate::policy::{IpProtocolPorts, PortRange, Ports};
 use crate::problem::quoted;
 
 /// Protocols that have names. The first name of a number is the usual one.
@@ -60,14 +60,14 @@ pub(super) fn has_ports(protocol: Option<u8>) -> bool {
 ///
 /// # Errors
 /// What is wrong with them, in the words of the service.
-pub(crate) fn parse_ports(text: &str) -> Result<Vec<PortRange>, &'static str> {
+pub(crate) fn parse_ports(text: &str) -> Result<Ports, &'static str> {
     if text == "*" {
-        return Ok(vec![PortRange::ALL]);
+        return Ok(Ports::One(PortRange::ALL));
     }
-    if !text.contains(',') {
-        return Ok(vec![parse_range(text)?]);
+    if !text.as_bytes().contains(&b',') {
+        return parse_range(text).map(Ports::One);
     }
-    text.split(',').map(|part| parse_range(part.trim())).collect()
+    text.split(',').map(|part| parse_range(part.trim())).collect::<Result<_, _>>().map(Ports::Many)
 }
 
 fn parse_range(text: &str) -> Result<PortRange, &'static str> {

@@ -194,7 +194,7 @@ impl Naive<'_> {
             src: &grant.src,
             src_posture: &grant.src_posture,
             dst: grant.dst.clone(),
-            ip: grant.ip.iter().map(|ip| (ip.proto, ip.ports.as_slice())).collect(),
+            ip: grant.ip.iter().map(|ip| (ip.proto, &ip.ports[..])).collect(),
             app: &grant.app,
         };
         self.part(part, node)

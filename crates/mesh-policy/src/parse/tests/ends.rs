@@ -84,7 +84,7 @@ fn escaped_and_spaced_texts_mean_the_same() {
     let acl = &policy.acls.as_ref().expect("acls")[0];
     assert!(acl.dst.iter().all(|destination| destination.selector == acl.src[0]));
     let ranges = |first, last| PortRange { first, last };
-    assert_eq!(acl.dst[0].ports, [ranges(80, 80), ranges(90, 91)]);
+    assert_eq!(*acl.dst[0].ports, [ranges(80, 80), ranges(90, 91)]);
 }
 
 #[test]
