@@ -10,8 +10,8 @@
 
 use std::iter::repeat_n;
 
-use crate::hujson::{Read, Reader};
-use crate::parse::POLICY_BYTES_MAX;
+use crate::hujson::comment_length;
+use crate::parse::{POLICY_BYTES_MAX, check_syntax};
 use crate::problem::{Collector, Problems, Refusal};
 
 /// What fits on one line, in characters from an opening bracket to its closing one.
@@ -33,16 +33,10 @@ pub fn format(text: &str) -> Result<String, Problems> {
     if text.len() > POLICY_BYTES_MAX {
         return Err(refused(0, "the policy is longer than 4 MiB".into()));
     }
-    if let Err(error) = check(text) {
+    if let Err(error) = check_syntax(text) {
         return Err(refused(error.offset, error.into()));
     }
     Ok(Formatter::new(text).format())
-}
-
-fn check(text: &str) -> Read<()> {
-    let mut reader = Reader::new(text);
-    reader.skip()?;
-    reader.end()
 }
 
 /// A token, and the white space and comments before it. At the end of the text the token is empty.
@@ -86,17 +80,6 @@ fn extra_length(text: &str) -> usize {
             0 => return text.len() - rest.len(),
             length => rest = &rest[length..],
         }
-    }
-}
-
-/// How many bytes the comment has that a text begins with, the end of its line not counted; 0 if it begins with none.
-fn comment_length(text: &str) -> usize {
-    if text.starts_with("//") {
-        text.find('\n').unwrap_or(text.len())
-    } else if let Some(inside) = text.strip_prefix("/*") {
-        inside.find("*/").map_or(text.len(), |length| length + 4)
-    } else {
-        0
     }
 }
 

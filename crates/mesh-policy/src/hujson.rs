@@ -84,9 +84,21 @@ impl<'a> Reader<'a> {
         Self { text, at, token: at, open: Vec::new() }
     }
 
-    /// Begins at a value that an earlier reading of the same text has found at an offset.
+    /// Begins at a value that an earlier reading of the same text has found at an offset, a member of the outermost
+    /// object.
     pub(crate) fn at_value(text: &'a str, offset: usize) -> Self {
-        Self { text, at: offset, token: offset, open: Vec::new() }
+        let outermost = Open { close: b'}', is_fresh: false };
+        Self { text, at: offset, token: offset, open: vec![outermost] }
+    }
+
+    /// An error unless the reader stands at an offset.
+    pub(crate) fn has_come_to(&self, offset: usize) -> Read<()> {
+        if self.at == offset { Ok(()) } else { Err(self.error("a bracket does not match")) }
+    }
+
+    /// Where the reader stands, in bytes from the start.
+    pub(crate) fn offset(&self) -> usize {
+        self.at
     }
 
     /// Where the value or name that was looked at last begins, in bytes from the start.
@@ -206,6 +218,28 @@ impl<'a> Reader<'a> {
             Kind::Bool => self.flag().map(drop),
             Kind::Null => self.word("null"),
         }
+    }
+
+    /// Passes over the object or list that comes next, going by brackets, quotes and comments alone: whoever reads it
+    /// checks it. One that is right ends where [`Self::skip`] ends, one that is wrong ends somewhere.
+    pub(crate) fn leap(&mut self) {
+        let bytes = self.text.as_bytes();
+        let mut at = self.at;
+        let mut depth = 0_usize;
+        while let Some(byte) = bytes.get(at) {
+            at += 1;
+            match byte {
+                b'"' => at = text_end(bytes, at),
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth -= 1,
+                b'/' => at = at.max(at - 1 + comment_length(&self.text[at - 1..])),
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+        self.at = at;
     }
 
     /// Appends the value that comes next as compact JSON: no comments, no white space, no trailing commas; numbers
@@ -331,18 +365,7 @@ impl<'a> Reader<'a> {
 
     /// Passes over what a text may hold as it is.
     fn pass_plain(&mut self) {
-        let bytes = self.text.as_bytes();
-        while let Some(eight) = bytes.get(self.at..).and_then(|rest| rest.first_chunk()) {
-            let special = special_bytes(u64::from_le_bytes(*eight));
-            if special != 0 {
-                self.at += special.trailing_zeros() as usize / 8;
-                return;
-            }
-            self.at += eight.len();
-        }
-        let rest = &bytes[self.at..];
-        let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..b' ');
-        self.at += rest.iter().position(is_special).unwrap_or(rest.len());
+        self.at = plain_end(self.text.as_bytes(), self.at);
     }
 
     /// Reads an escape, from its backslash on.
@@ -448,6 +471,9 @@ impl<'a> Reader<'a> {
     /// Passes over white space and comments.
     #[inline]
     fn skip_space(&mut self) -> Read<()> {
+        if self.peek() == Some(b' ') {
+            self.at += 1;
+        }
         match self.peek() {
             Some(b'/' | 0..=b' ') => self.skip_spaces(),
             Some(_) | None => Ok(()),
@@ -533,6 +559,45 @@ impl<'a> Reader<'a> {
             }
             Some(_) => self.error(&format!("a `,` or `{close}` is expected here")),
         }
+    }
+}
+
+/// Where what a text may hold as it is ends.
+#[inline]
+fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let special = special_bytes(u64::from_le_bytes(*eight));
+        if special != 0 {
+            return at + special.trailing_zeros() as usize / 8;
+        }
+        at += eight.len();
+    }
+    let rest = &bytes[at..];
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..b' ');
+    at + rest.iter().position(is_special).unwrap_or(rest.len())
+}
+
+/// Where a text ends, its closing quote included, from behind its opening one; what is in it is not judged.
+fn text_end(bytes: &[u8], mut at: usize) -> usize {
+    loop {
+        at = plain_end(bytes, at);
+        match bytes.get(at) {
+            None => return bytes.len(),
+            Some(b'"') => return at + 1,
+            Some(b'\\') => at = bytes.len().min(at + 2),
+            Some(_) => at += 1,
+        }
+    }
+}
+
+/// How many bytes the comment has that a text begins with, the end of its line not counted; 0 if it begins with none.
+pub(crate) fn comment_length(text: &str) -> usize {
+    if text.starts_with("//") {
+        text.find('\n').unwrap_or(text.len())
+    } else if let Some(inside) = text.strip_prefix("/*") {
+        inside.find("*/").map_or(text.len(), |length| length + 4)
+    } else {
+        0
     }
 }
 

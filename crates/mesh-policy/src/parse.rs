@@ -1,8 +1,9 @@
 //! From HuJSON text to a checked [`Policy`], or to all that is wrong with it.
 //!
-//! The text is read twice. The first reading checks the syntax and finds the sections; a syntax error is then the
-//! only problem. The second reading decodes section by section, definitions (groups, hosts, tags, …) before what
-//! uses them, so that each name can be looked up where it stands. No tree is built in between.
+//! The text is read twice. The first reading only finds the sections, going by brackets. The second decodes section by
+//! section, definitions (groups, hosts, tags, …) before what uses them, so that each name can be looked up where it
+//! stands, and checks the syntax; no tree is built in between. Of a text with a syntax error that error is the only
+//! problem; a third reading finds the first one then.
 //!
 //! Source: the policy syntax reference at <https://tailscale.com/docs/reference/syntax/policy-file>; wording of errors
 //! after the answers of the service.
@@ -90,6 +91,9 @@ impl Policy {
         if text.len() > POLICY_BYTES_MAX {
             decoder.refuse_at(0, "the policy is longer than 4 MiB");
         } else if let Err(error) = decoder.policy() {
+            let error = check_syntax(text).err().unwrap_or(error);
+            decoder.problems = Collector::default();
+            decoder.path.clear();
             decoder.refuse_at(error.offset, error.message);
         }
         if decoder.problems.is_empty() {
@@ -98,6 +102,13 @@ impl Policy {
         }
         Err(decoder.problems.finish(text))
     }
+}
+
+/// The first syntax error of a text.
+pub(crate) fn check_syntax(text: &str) -> Read<()> {
+    let mut reader = Reader::new(text);
+    reader.skip()?;
+    reader.end()
 }
 
 /// One step of the path of a field.
@@ -145,21 +156,15 @@ impl<'a> Decoder<'a> {
     }
 
     fn policy(&mut self) -> Read<()> {
-        let mut sections = vec![None; SECTIONS.len()];
-        self.fields(SECTIONS, |decoder, name| {
-            decoder.reader.kind()?;
-            let index = SECTIONS.iter().position(|section| *section == name);
-            if let Some(section) = index.and_then(|index| sections.get_mut(index)) {
-                *section = Some(decoder.reader.token());
-            }
-            decoder.reader.skip()
-        })?;
-        self.reader.end()?;
+        let sections = self.sections()?;
         let mut section = |name: &'static str, decode: fn(&mut Self) -> Read<()>| -> Read<()> {
             let index = SECTIONS.iter().position(|section| *section == name);
-            let Some(offset) = index.and_then(|index| sections[index]) else { return Ok(()) };
-            self.reader = Reader::at_value(self.text, offset);
-            self.within(Step::Field(name), decode)
+            let Some((start, end)) = index.and_then(|index| sections[index]) else {
+                return Ok(());
+            };
+            self.reader = Reader::at_value(self.text, start);
+            self.within(Step::Field(name), decode)?;
+            self.reader.has_come_to(end)
         };
         section("groups", Self::groups)?;
         section("hosts", Self::hosts)?;
@@ -186,10 +191,31 @@ impl<'a> Decoder<'a> {
             decoder.refuse(
                 "relays are set up in the server's configuration, under `derp`, not in the policy",
             );
-            Ok(())
+            decoder.reader.skip()
         })?;
         self.guard_implicit_rule();
         Ok(())
+    }
+
+    /// Where each section begins and ends, in the order of [`SECTIONS`].
+    fn sections(&mut self) -> Read<Vec<Option<(usize, usize)>>> {
+        let mut sections = vec![None; SECTIONS.len()];
+        self.fields(SECTIONS, |decoder, name| {
+            let kind = decoder.reader.kind()?;
+            let start = decoder.reader.token();
+            if matches!(kind, Kind::Object | Kind::List) {
+                decoder.reader.leap();
+            } else {
+                decoder.reader.skip()?;
+            }
+            let index = SECTIONS.iter().position(|section| *section == name);
+            if let Some(section) = index.and_then(|index| sections.get_mut(index)) {
+                *section = Some((start, decoder.reader.offset()));
+            }
+            Ok(())
+        })?;
+        self.reader.end()?;
+        Ok(sections)
     }
 
     fn one_cgnat_route(&mut self) -> Read<()> {
@@ -305,38 +331,39 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// A list of rules; what is beyond the limit is passed over. `each` is handed the line.
+    /// A list of rules; what is beyond the limit is passed over, and where there are problems, rules are read but not
+    /// kept. `each` is handed the line.
     fn rules<T>(&mut self, mut each: impl FnMut(&mut Self, u32) -> Read<T>) -> Read<Vec<T>> {
         let mut count = 0;
-        self.collect(RULES_MAX, |decoder| {
+        let mut rules = Vec::new();
+        self.list(|decoder| {
             count += 1;
             decoder.reader.kind()?;
             if count > RULES_MAX {
                 if count == RULES_MAX + 1 {
                     decoder.refuse(format!("a list of rules has at most {RULES_MAX} entries"));
                 }
-                decoder.reader.skip()?;
-                return Ok(None);
+                return decoder.reader.skip();
             }
             let line = decoder.line_of(decoder.reader.token());
-            each(decoder, line).map(Some)
-        })
+            let rule = each(decoder, line)?;
+            if decoder.problems.is_empty() {
+                rules.push(rule);
+            }
+            Ok(())
+        })?;
+        Ok(rules)
     }
 
-    /// A list of what `each` makes of its elements, which are at most `max`.
-    fn collect<T>(
-        &mut self,
-        max: usize,
-        mut each: impl FnMut(&mut Self) -> Read<Option<T>>,
-    ) -> Read<Vec<T>> {
+    /// A list of what `each` makes of its elements.
+    fn collect<T>(&mut self, mut each: impl FnMut(&mut Self) -> Read<Option<T>>) -> Read<Vec<T>> {
         let mut found = Vec::new();
         self.list(|decoder| {
             let Some(element) = each(decoder)? else { return Ok(()) };
             if found.len() == found.capacity() {
                 match found.len() {
                     COUNTED_FROM.. => {
-                        let count = decoder.reader.count_elements()? + 1;
-                        found.reserve_exact(count.min(max - found.len()));
+                        found.reserve_exact(decoder.reader.count_elements()? + 1);
                     }
                     0 => found.reserve_exact(2),
                     _ => found.reserve(1),
@@ -353,7 +380,7 @@ impl<'a> Decoder<'a> {
         &mut self,
         mut each: impl FnMut(&mut Self, Cow<'a, str>) -> Option<T>,
     ) -> Read<Vec<T>> {
-        self.collect(usize::MAX, |decoder| Ok(decoder.text()?.and_then(|text| each(decoder, text))))
+        self.collect(|decoder| Ok(decoder.text()?.and_then(|text| each(decoder, text))))
     }
 
     /// A list of texts that are kept as they are.

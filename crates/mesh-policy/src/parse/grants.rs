@@ -128,7 +128,7 @@ impl Decoder<'_> {
                 decoder.reader.skip()?;
                 Vec::new()
             } else {
-                decoder.collect(usize::MAX, |decoder| {
+                decoder.collect(|decoder| {
                     let mut value = String::new();
                     decoder.reader.compact(&mut value)?;
                     Ok(Some(RawJson(decoder.kept(&value, SHORT_JSON_BYTES_MAX))))
