@@ -74,7 +74,7 @@ impl CompiledPolicy {
             return;
         }
         self.routes_stamp = self.program.next_stamp();
-        self.firsts = Arc::default();
+        self.forget_firsts();
         delta.routes = true;
         if self.address_bounds.may_overlap(&prefix) {
             self.find_covering_routes();

@@ -30,10 +30,11 @@ impl SshCache {
         Self((0..rules).map(|_| OnceLock::new()).collect())
     }
 
-    /// Forgets everything.
+    /// Forgets everything, and what it shared with clones: an older one may yet fill its own.
     pub(crate) fn clear(&mut self) {
-        if self.0.iter().any(|sources| sources.get().is_some()) {
-            *self = Self::of_len(self.0.len());
+        match Arc::get_mut(&mut self.0) {
+            Some(sources) => sources.iter_mut().for_each(|sources| drop(sources.take())),
+            None => *self = Self::of_len(self.0.len()),
         }
     }
 }

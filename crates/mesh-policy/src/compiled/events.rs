@@ -225,8 +225,14 @@ impl CompiledPolicy {
     pub(super) fn stamp(&mut self, atom: Atom, delta: &mut PolicyDelta) {
         *self.stamps.get_mut(atom) = self.program.next_stamp();
         delta.sources.insert(atom);
-        if self.firsts.get().is_some() {
-            self.firsts = Arc::default();
+        self.forget_firsts();
+    }
+
+    /// Where merged rules stand is worked out again, apart from older clones, which may yet work out their own.
+    pub(crate) fn forget_firsts(&mut self) {
+        match Arc::get_mut(&mut self.firsts) {
+            Some(firsts) => drop(firsts.take()),
+            None => self.firsts = Arc::default(),
         }
     }
 
