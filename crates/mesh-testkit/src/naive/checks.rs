@@ -139,9 +139,8 @@ impl Naive<'_> {
         }
         let selector = self.test_selector(selector)?;
         let set: IpRanges = self.test_prefixes(&selector)?.into_iter().collect();
-        let mut ranges = set.ranges();
-        let is_single =
-            ranges.next().is_some_and(|range| range.first == range.last) && ranges.next().is_none();
+        let ranges: Vec<_> = set.ranges().collect();
+        let is_single = matches!(*ranges, [range] if range.first == range.last);
         let is_wide = matches!(selector, Selector::Host(_) | Selector::IpSet(_)) && !is_single;
         let port = port.parse().ok().filter(|port| *port > 0)?;
         (!set.is_empty() && !is_wide).then_some((set, port))

@@ -1,0 +1,494 @@
+//! From a checked policy to its program.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::{
+    Adjacency, Atom, Effect, INTERNET, Item, ItemDestination, Kind, Literals, Marks, Postured,
+    Program, Scope, Via, sorted,
+};
+use crate::policy::{AppCapabilities, Policy, PortRange, RawJson, Selector, SelectorId};
+use crate::ranges::IpRanges;
+use crate::sources::{SourceCache, SourceKey, SourceKeyId, SourceKeys};
+use crate::view::Capabilities;
+
+pub(super) struct Builder<'a> {
+    policy: &'a Policy,
+    kinds: Vec<Kind>,
+    keys: SourceKeys,
+    items: Vec<Item>,
+    destinations: Vec<ItemDestination>,
+    ports: Vec<Arc<[PortRange]>>,
+    special_items: Vec<u32>,
+    vias: Vec<Via>,
+    edges: Vec<(Atom, Atom)>,
+    /// Beside the marks of atoms: of `*` as a source.
+    marks: Vec<Marks>,
+    everybody: Marks,
+    atom_count: Atom,
+    exit: Atom,
+    /// The atom of `*`, if it is named.
+    any: Option<Atom>,
+    postured: Vec<Postured>,
+    postured_known: HashMap<(Vec<Atom>, Vec<Arc<str>>), Atom>,
+    /// From sources to numbers of `postured`.
+    postured_by: Vec<(Atom, u32)>,
+    postured_everybody: Vec<u32>,
+    /// Atoms that stand for several sources, by those.
+    wide_known: HashMap<Vec<Atom>, Atom>,
+    widened: Vec<(Atom, Atom)>,
+    ports_known: HashMap<Arc<[PortRange]>, u32>,
+    /// Keys of rules with one source, by its atom: most rules have but one.
+    single_keys: Vec<Option<SourceKeyId>>,
+}
+
+/// A rule as written: an entry of `grants`, or one destination of an entry of `acls`.
+struct Rule<'a> {
+    src: &'a [SelectorId],
+    src_posture: &'a [Arc<str>],
+    dst: &'a [SelectorId],
+    ip: &'a [(Option<u8>, &'a [PortRange])],
+    app: &'a AppCapabilities,
+    via: &'a [SelectorId],
+}
+
+/// Capabilities that give the other side one, too. Source: tailscale `tailcfg.PeerCapabilityTaildriveSharer` and
+/// `PeerCapabilityRelayTarget`.
+const COMPANIONS: [(&str, &str); 2] = [
+    ("tailscale.com/cap/drive", "tailscale.com/cap/drive-sharer"),
+    ("tailscale.com/cap/relay", "tailscale.com/cap/relay-target"),
+];
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(policy: &'a Policy) -> Self {
+        let any = position(policy, &Selector::Any);
+        let kinds: Vec<Kind> =
+            policy.selectors.iter().map(|selector| kind_of(policy, selector)).collect();
+        let atom_count = Atom::try_from(kinds.len()).expect("invariant: texts are bounded") + 1;
+        Self {
+            policy,
+            marks: vec![Marks::default(); atom_count as usize],
+            exit: atom_count - 1,
+            any,
+            atom_count,
+            single_keys: vec![None; kinds.len()],
+            kinds,
+            keys: SourceKeys::default(),
+            items: Vec::new(),
+            destinations: Vec::new(),
+            ports: Vec::new(),
+            special_items: Vec::new(),
+            vias: Vec::new(),
+            edges: Vec::new(),
+            everybody: Marks::default(),
+            postured: Vec::new(),
+            postured_known: HashMap::new(),
+            postured_by: Vec::new(),
+            postured_everybody: Vec::new(),
+            wide_known: HashMap::new(),
+            widened: Vec::new(),
+            ports_known: HashMap::new(),
+        }
+    }
+
+    pub(super) fn build(mut self) -> Program {
+        self.add_rules();
+        self.edges.sort_unstable();
+        self.edges.dedup();
+        let atom_count = self.atom_count as usize;
+        let reaches = Adjacency::new(atom_count, &self.edges);
+        for edge in &mut self.edges {
+            *edge = (edge.1, edge.0);
+        }
+        self.edges.sort_unstable();
+        let reached_by = Adjacency::new(atom_count, &self.edges);
+        let literals = (0..).zip(&self.kinds).filter_map(|(atom, kind)| match kind {
+            Kind::Literal(ranges) => Some((atom, ranges.prefixes().collect())),
+            Kind::Internet => Some((atom, INTERNET.prefixes().collect())),
+            Kind::Identity | Kind::Everybody | Kind::SelfNodes => None,
+        });
+        let inside_internet = (0..)
+            .zip(&self.kinds)
+            .filter(|(_, kind)| match kind {
+                Kind::Literal(ranges) => {
+                    ranges.ranges().any(|range| INTERNET.covers(&range.prefixes().collect()))
+                }
+                Kind::Internet => true,
+                Kind::Identity | Kind::Everybody | Kind::SelfNodes => false,
+            })
+            .map(|(atom, _)| atom)
+            .collect();
+        Program {
+            literals: Literals::new(literals),
+            everybody: self
+                .any
+                .into_iter()
+                .chain(position(self.policy, &Selector::DangerAll))
+                .collect(),
+            inside_internet,
+            items_by_atom: items_by_atom(atom_count, &self.items, &self.destinations),
+            cache: SourceCache::new(self.keys.len()),
+            keys: self.keys,
+            has_self: self
+                .special_items
+                .iter()
+                .any(|number| self.items[*number as usize].scope == Scope::SelfNodes),
+            items: self.items,
+            destinations: self.destinations,
+            ports: self.ports,
+            special_items: self.special_items,
+            vias: self.vias,
+            all_to_all: self.everybody.reaches_everybody,
+            everybody_reaches_internet: self.everybody.reaches_internet,
+            everybody_reaches_internet_by_name: self.everybody.reaches_internet_by_name,
+            everybody_reaches_self: self.everybody.reaches_self,
+            marks: self.marks,
+            reaches,
+            reached_by,
+            exit: self.exit,
+            postured: self.postured,
+            postured_by: Adjacency::new(atom_count, &sorted(self.postured_by)),
+            postured_everybody: self.postured_everybody,
+            widened: Adjacency::new(atom_count, &sorted(self.widened)),
+            kinds: self.kinds,
+            stamps: AtomicU64::new(1),
+        }
+    }
+
+    /// All grants in the order of the text, then all acls.
+    fn add_rules(&mut self) {
+        let policy = self.policy;
+        if policy.allows_all() {
+            return self.add_implicit_rule();
+        }
+        for grant in policy.grants.iter().flatten() {
+            let ip: Vec<_> = grant.ip.iter().map(|ip| (ip.proto, &ip.ports[..])).collect();
+            self.add_rule(&Rule {
+                src: &grant.src,
+                src_posture: &grant.src_posture,
+                dst: &grant.dst,
+                ip: &ip,
+                app: &grant.app,
+                via: &grant.via,
+            });
+        }
+        for acl in policy.acls.iter().flatten() {
+            let is_self = |index: &usize| {
+                matches!(policy.selector(acl.dst[*index].selector), Selector::SelfNodes)
+            };
+            let mut order: Vec<usize> = (0..acl.dst.len()).collect();
+            if acl.dst.iter().any(|dst| !is_autogroup(policy.selector(dst.selector))) {
+                order.sort_by_key(is_self);
+            }
+            for index in order {
+                let destination = &acl.dst[index];
+                self.add_rule(&Rule {
+                    src: &acl.src,
+                    src_posture: &acl.src_posture,
+                    dst: std::slice::from_ref(&destination.selector),
+                    ip: &[(acl.proto, &destination.ports)],
+                    app: &Vec::new(),
+                    via: &[],
+                });
+            }
+        }
+    }
+
+    /// `* -> *:*`, of a policy that says nothing. `*` may have no atom then.
+    fn add_implicit_rule(&mut self) {
+        self.everybody =
+            Marks { reaches_everybody: true, reaches_internet: true, ..Marks::default() };
+        let any = self.any.unwrap_or_else(|| self.new_atom());
+        self.any = Some(any);
+        let sources = self.keys.intern(SourceKey::everybody());
+        let ports = self.ports(&[PortRange::ALL]);
+        let effect = Effect::Ports { proto: None };
+        self.add_item(sources, &[any], ports, effect, Scope::Tailnet);
+    }
+
+    fn new_atom(&mut self) -> Atom {
+        let atom = self.atom_count;
+        self.atom_count += 1;
+        self.marks.push(Marks::default());
+        atom
+    }
+
+    fn add_rule(&mut self, rule: &Rule<'_>) {
+        if rule.src.is_empty() || rule.dst.is_empty() {
+            return;
+        }
+        let src = self.sources(rule);
+        let key = self.key(&src);
+        let mut dst: Vec<Atom> = rule.dst.iter().map(|selector| selector.0).collect();
+        if !rule.via.is_empty() {
+            return self.add_via(rule, &dst, &src, key);
+        }
+        let own = dst.iter().copied().find(|atom| self.kinds[*atom as usize] == Kind::SelfNodes);
+        dst.retain(|atom| Some(*atom) != own);
+        if !dst.is_empty() {
+            self.add_edges(&src, &dst);
+            self.add_items(rule, &src, key, &dst, Scope::Tailnet);
+        }
+        if let Some(own) = own {
+            self.mark_sources(&src, |marks| marks.reaches_self = true);
+            self.add_items(rule, &src, key, &[own], Scope::SelfNodes);
+        }
+    }
+
+    /// The atoms of a rule's sources: its selectors, or one atom for those of them who meet a posture.
+    fn sources(&mut self, rule: &Rule<'_>) -> Vec<Atom> {
+        let mut atoms: Vec<Atom> = rule.src.iter().map(|selector| selector.0).collect();
+        atoms.sort_unstable();
+        atoms.dedup();
+        if rule.src_posture.is_empty() {
+            return atoms;
+        }
+        let known = (atoms, rule.src_posture.to_vec());
+        if let Some(atom) = self.postured_known.get(&known) {
+            return vec![*atom];
+        }
+        let atom = self.new_atom();
+        let number = u32::try_from(self.postured.len()).expect("invariant: texts are bounded");
+        if known.0.iter().any(|source| self.is_everybody(*source)) {
+            self.postured_everybody.push(number);
+        } else {
+            self.postured_by.extend(known.0.iter().map(|source| (*source, number)));
+        }
+        let (sources, postures) = known.clone();
+        self.postured.push(Postured { atom, sources, postures });
+        self.postured_known.insert(known, atom);
+        vec![atom]
+    }
+
+    fn key(&mut self, atoms: &[Atom]) -> SourceKeyId {
+        let single = match atoms {
+            [atom] => self.single_keys.get(*atom as usize).copied().flatten(),
+            _ => None,
+        };
+        single.unwrap_or_else(|| self.new_key(atoms))
+    }
+
+    fn new_key(&mut self, atoms: &[Atom]) -> SourceKeyId {
+        let key = SourceKey::of_sources(atoms, self.policy);
+        let id = self.keys.intern(key);
+        if let [atom] = atoms
+            && let Some(single) = self.single_keys.get_mut(*atom as usize)
+        {
+            *single = Some(id);
+        }
+        id
+    }
+
+    fn mark_sources(&mut self, src: &[Atom], mark: impl Fn(&mut Marks)) {
+        for atom in src {
+            if self.is_everybody(*atom) {
+                mark(&mut self.everybody);
+            } else {
+                mark(&mut self.marks[*atom as usize]);
+            }
+        }
+    }
+
+    fn add_edges(&mut self, src: &[Atom], dst: &[Atom]) {
+        let to_everybody = dst.iter().any(|atom| self.is_everybody(*atom));
+        let covers_by_name = self.union(dst).covers(&INTERNET);
+        let covers_internet = to_everybody || covers_by_name;
+        if to_everybody {
+            self.mark_sources(src, |marks| marks.reaches_everybody = true);
+        }
+        if covers_internet {
+            self.mark_sources(src, |marks| marks.reaches_internet = true);
+        }
+        if covers_by_name {
+            self.mark_sources(src, |marks| marks.reaches_internet_by_name = true);
+        }
+        let is_from_everybody = src.iter().any(|atom| self.is_everybody(*atom));
+        let wide = self.widen(src, dst.len());
+        for to in dst.iter().copied().chain(covers_internet.then_some(self.exit)) {
+            if self.is_everybody(to) {
+                continue;
+            }
+            self.marks[to as usize].reached_by_everybody |= is_from_everybody;
+            self.edges.extend(wide.iter().map(|from| (*from, to)));
+        }
+    }
+
+    /// The atoms that edges of a rule start at. Several sources of several destinations are one atom: the product of
+    /// both lists has no bound in the length of the text.
+    fn widen(&mut self, src: &[Atom], destinations: usize) -> Vec<Atom> {
+        let named: Vec<Atom> =
+            src.iter().copied().filter(|atom| !self.is_everybody(*atom)).collect();
+        if named.len() < 2 || destinations < 2 {
+            return named;
+        }
+        if let Some(wide) = self.wide_known.get(&named) {
+            return vec![*wide];
+        }
+        let wide = self.new_atom();
+        self.widened.extend(named.iter().map(|atom| (*atom, wide)));
+        self.wide_known.insert(named, wide);
+        vec![wide]
+    }
+
+    fn is_everybody(&self, atom: Atom) -> bool {
+        self.kinds.get(atom as usize) == Some(&Kind::Everybody)
+    }
+
+    /// The addresses that destinations name by themselves.
+    fn union(&self, atoms: &[Atom]) -> IpRanges {
+        IpRanges::union(atoms.iter().filter_map(|atom| match &self.kinds[*atom as usize] {
+            Kind::Literal(ranges) => Some(ranges),
+            Kind::Internet => Some(&*INTERNET),
+            Kind::Identity | Kind::Everybody | Kind::SelfNodes => None,
+        }))
+    }
+
+    /// Port rules in the order of `ip`, then capabilities, then their companions.
+    fn add_items(
+        &mut self,
+        rule: &Rule<'_>,
+        src: &[Atom],
+        key: SourceKeyId,
+        dst: &[Atom],
+        scope: Scope,
+    ) {
+        for (proto, ports) in rule.ip {
+            let ports = self.ports(ports);
+            self.add_item(key, dst, ports, Effect::Ports { proto: *proto }, scope);
+        }
+        if rule.app.is_empty() {
+            return;
+        }
+        let effect = Effect::Capabilities(Arc::new(capabilities(rule.app)));
+        self.add_item(key, dst, 0, effect, scope);
+        for (capability, companion) in COMPANIONS {
+            if rule.app.iter().any(|(name, _)| **name == *capability) {
+                let companion: Capabilities = [(Arc::from(companion), None)].into_iter().collect();
+                let sources = self.keys.intern(SourceKey::of_destinations(dst, self.policy));
+                self.add_item(sources, src, 0, Effect::Companion(Arc::new(companion)), scope);
+            }
+        }
+    }
+
+    fn add_item(
+        &mut self,
+        sources: SourceKeyId,
+        destinations: &[Atom],
+        ports: u32,
+        effect: Effect,
+        scope: Scope,
+    ) {
+        let count = |len| u32::try_from(len).expect("invariant: texts are bounded");
+        let start = count(self.destinations.len());
+        self.destinations
+            .extend(destinations.iter().map(|atom| ItemDestination { atom: *atom, ports }));
+        if scope != Scope::Tailnet {
+            self.special_items.push(count(self.items.len()));
+        }
+        let destinations = start..count(self.destinations.len());
+        self.items.push(Item { sources, destinations, effect, scope });
+    }
+
+    /// A grant by way of routers: its rules are theirs alone, and of its capabilities nobody is told.
+    fn add_via(&mut self, rule: &Rule<'_>, dst: &[Atom], src: &[Atom], key: SourceKeyId) {
+        let number = u32::try_from(self.vias.len()).expect("invariant: texts are bounded");
+        let routers = self.new_atom();
+        self.vias.push(Via {
+            sources: src.iter().copied().filter(|atom| !self.is_everybody(*atom)).collect(),
+            from_everybody: src.iter().any(|atom| self.is_everybody(*atom)),
+            tags: rule.via.iter().map(|tag| tag.0).collect(),
+            destinations: dst.to_vec(),
+            routers,
+        });
+        let via = &self.vias[number as usize];
+        self.marks[routers as usize].reached_by_everybody = via.from_everybody;
+        self.edges.extend(via.sources.iter().map(|from| (*from, routers)));
+        for (proto, ports) in rule.ip {
+            let (ports, effect) = (self.ports(ports), Effect::Ports { proto: *proto });
+            self.add_item(key, dst, ports, effect, Scope::Via(number));
+        }
+    }
+
+    /// The number of a list of ports.
+    fn ports(&mut self, ports: &[PortRange]) -> u32 {
+        if let Some(known) = self.ports_known.get(ports) {
+            return *known;
+        }
+        let number = u32::try_from(self.ports.len()).expect("invariant: texts are bounded");
+        let ports: Arc<[PortRange]> = ports.into();
+        self.ports.push(ports.clone());
+        self.ports_known.insert(ports, number);
+        number
+    }
+}
+
+fn capabilities(app: &AppCapabilities) -> Capabilities {
+    let value = |values: &Vec<RawJson>| (!values.is_empty()).then(|| values.clone());
+    app.iter().map(|(name, values)| (name.clone(), value(values))).collect()
+}
+
+fn is_autogroup(selector: &Selector) -> bool {
+    match selector {
+        Selector::Member
+        | Selector::Tagged
+        | Selector::SelfNodes
+        | Selector::Internet
+        | Selector::DangerAll
+        | Selector::Admin
+        | Selector::Owner => true,
+        Selector::Any
+        | Selector::User(_)
+        | Selector::UserDomain(_)
+        | Selector::Group(_)
+        | Selector::Tag(_)
+        | Selector::Host(_)
+        | Selector::IpSet(_)
+        | Selector::Prefix(_) => false,
+    }
+}
+
+fn kind_of(policy: &Policy, selector: &Selector) -> Kind {
+    match selector {
+        Selector::Any | Selector::DangerAll => Kind::Everybody,
+        Selector::SelfNodes => Kind::SelfNodes,
+        Selector::Internet => Kind::Internet,
+        Selector::Host(name) => {
+            Kind::Literal(policy.hosts.get(name).copied().map(IpRanges::from).unwrap_or_default())
+        }
+        Selector::IpSet(name) => {
+            Kind::Literal(policy.ipsets.get(name).cloned().unwrap_or_default())
+        }
+        Selector::Prefix(prefix) => Kind::Literal((*prefix).into()),
+        Selector::User(_)
+        | Selector::UserDomain(_)
+        | Selector::Group(_)
+        | Selector::Tag(_)
+        | Selector::Member
+        | Selector::Tagged
+        | Selector::Admin
+        | Selector::Owner => Kind::Identity,
+    }
+}
+
+fn position(policy: &Policy, wanted: &Selector) -> Option<Atom> {
+    let index = policy.selectors.iter().position(|selector| selector == wanted)?;
+    Atom::try_from(index).ok()
+}
+
+/// Items by destination, in the order of the items.
+fn items_by_atom(
+    atom_count: usize,
+    items: &[Item],
+    destinations: &[ItemDestination],
+) -> Vec<Vec<(u32, u32)>> {
+    let mut index = vec![Vec::new(); atom_count];
+    for (number, item) in (0..).zip(items) {
+        if item.scope == Scope::Tailnet {
+            for place in item.destinations.clone() {
+                index[destinations[place as usize].atom as usize].push((number, place));
+            }
+        }
+    }
+    index
+}
