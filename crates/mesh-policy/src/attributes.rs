@@ -60,9 +60,12 @@ impl CompiledPolicy {
     /// none of its peers'.
     pub fn hides_ipv4(&self, node: NodeId) -> bool {
         let hides = |entry: &NodeAttributes| entry.attr.iter().any(|name| **name == *DISABLE_IPV4);
-        let entries = &self.policy().node_attrs;
-        self.policy().disable_ipv4
-            || entries.iter().any(|entry| hides(entry) && self.selects_any(&entry.target, node))
+        let entries = || self.policy().node_attrs.iter();
+        let is_hidden = || {
+            self.policy().disable_ipv4
+                || entries().any(|entry| hides(entry) && self.selects_any(&entry.target, node))
+        };
+        self.class(node).is_some_and(|class| *class.hides_ipv4.get_or_init(is_hidden))
     }
 
     /// Where a node of this owner gets its IPv4 address from when it registers: the `ipPool` of the first entry of

@@ -54,6 +54,8 @@ pub(crate) struct Class {
     reaches_self: bool,
     /// Which rules hit its nodes; worked out when first asked for.
     pub(crate) candidates: OnceLock<Candidates>,
+    /// Whether IPv4 is hidden from its nodes and of them; worked out when first asked for.
+    pub(crate) hides_ipv4: OnceLock<bool>,
 }
 
 #[derive(Debug, Clone)]

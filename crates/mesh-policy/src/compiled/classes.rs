@@ -148,8 +148,14 @@ impl CompiledPolicy {
         self.signatures.insert_mut(signature.clone(), slot);
         let id = ClassId(self.next_class);
         self.next_class += 1;
-        let candidates = OnceLock::new();
-        let class = Class { id, signature, sees_everybody, reaches_self, candidates };
+        let class = Class {
+            id,
+            signature,
+            sees_everybody,
+            reaches_self,
+            candidates: OnceLock::new(),
+            hides_ipv4: OnceLock::new(),
+        };
         *self.classes.get_mut(slot) = Some(Arc::new(class));
         *self.members.get_mut(slot) = Arc::default();
         slot
