@@ -33,17 +33,21 @@ async fn edit(lab: &Lab) -> Result<()> {
     }
     bob.loses("web").await?;
 
-    let before = quiet(&[alice, carol]).await?;
+    let (concerned, others) = ([bob, &web], [alice, carol]);
+    let before = (quiet(&concerned).await?, quiet(&others).await?);
     server.set_policy(&policy(r#""alice@", "bob@""#)).await?;
     bob.reaches("web").await?;
     web.reaches("bob").await?;
-    check_silent(&[alice, carol], &before, "bob came").await?;
+    check_silent(&others, &before.1, "bob came").await?;
+    let after = messages(&concerned).await?;
+    let is_heard = after.iter().zip(&before.0).all(|(after, before)| after > before);
+    ensure!(is_heard, "messages to those concerned went from {:?} to {after:?}", before.0);
 
-    let before = quiet(&[alice, carol]).await?;
+    let before = quiet(&others).await?;
     server.set_policy(&policy(r#""alice@""#)).await?;
     bob.loses("web").await?;
     web.loses("bob").await?;
-    check_silent(&[alice, carol], &before, "bob went").await
+    check_silent(&others, &before, "bob went").await
 }
 
 fn policy(members: &str) -> String {
