@@ -1,6 +1,7 @@
 //! Packet filters: what a node lets in.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -94,26 +95,31 @@ impl CompiledPolicy {
 
     /// The item's sources by name, hashed: what stays when others change.
     fn chunk_name(&self, number: u32) -> String {
-        use std::hash::{DefaultHasher, Hash, Hasher};
         let item = &self.program.items[number as usize];
-        let mut hasher = DefaultHasher::new();
-        let key = self.program.keys.get(item.sources);
-        (key.is_danger_all, key.is_everybody, key.is_reversed).hash(&mut hasher);
-        let selector = |atom: &Atom| self.policy().selectors.get(*atom as usize);
-        let mut names: Vec<_> = key.atoms.iter().filter_map(selector).collect();
-        for postured in self.program.postured.iter().filter(|known| key.atoms.contains(&known.atom))
-        {
-            postured.postures.hash(&mut hasher);
-            names.extend(postured.sources.iter().filter_map(selector));
-        }
-        names.sort_unstable();
-        names.hash(&mut hasher);
         let kind = match item.scope {
-            Scope::Tailnet => "t",
-            Scope::SelfNodes => "s",
-            Scope::Via(_) => "v",
+            Scope::Tailnet => 't',
+            Scope::SelfNodes => 's',
+            Scope::Via(_) => 'v',
         };
-        format!("{kind}{:016x}", hasher.finish())
+        let hash = self.program.cache.name(item.sources, || self.hash_of(item.sources));
+        format!("{kind}{hash:016x}")
+    }
+
+    fn hash_of(&self, key: SourceKeyId) -> u64 {
+        let key = self.program.keys.get(key);
+        let selector = |atom: Atom| self.policy().selectors.get(atom as usize);
+        let mut names: Vec<_> = key
+            .atoms
+            .iter()
+            .map(|atom| match self.program.postured_at(*atom) {
+                Some(narrowed) => (selector(narrowed.source), Some(&narrowed.posture)),
+                None => (selector(*atom), None),
+            })
+            .collect();
+        names.sort_unstable();
+        let mut hasher = DefaultHasher::new();
+        (key.is_danger_all, key.is_everybody, key.is_reversed, names).hash(&mut hasher);
+        hasher.finish()
     }
 
     fn receiver(&self, node: NodeId) -> Option<Receiver<'_>> {

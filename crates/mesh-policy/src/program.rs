@@ -136,14 +136,14 @@ pub(crate) struct Via {
     pub(crate) routers: Atom,
 }
 
-/// Sources of a rule narrowed by postures.
+/// A source narrowed by a posture.
 #[derive(Debug)]
 pub(crate) struct Postured {
     pub(crate) atom: Atom,
-    /// The sources as written.
-    pub(crate) sources: Vec<Atom>,
-    /// Names of the postures, one of which a device has to meet.
-    pub(crate) postures: Vec<Arc<str>>,
+    /// The source as written.
+    pub(crate) source: Atom,
+    /// The name of the posture.
+    pub(crate) posture: Arc<str>,
 }
 
 /// What edges start or end at `*`, and what else is known of an atom.
@@ -230,7 +230,7 @@ pub(crate) struct Program {
     /// Atoms that are everybody: `*`, named or implied, and `autogroup:danger-all`.
     pub(crate) everybody: Vec<Atom>,
     pub(crate) literals: Literals,
-    /// Sources narrowed by postures.
+    /// Sources narrowed by postures, by atom.
     pub(crate) postured: Vec<Postured>,
     /// Which of them an atom is written in; those of `*` are in `postured_everybody`.
     pub(crate) postured_by: Adjacency,
@@ -285,6 +285,12 @@ impl Program {
     /// Items and numbers of destinations that an atom is.
     pub(crate) fn items_at(&self, atom: Atom) -> &[(u32, u32)] {
         self.items_by_atom.get(atom as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// The narrowed source that an atom is, if it is one.
+    pub(crate) fn postured_at(&self, atom: Atom) -> Option<&Postured> {
+        let place = self.postured.binary_search_by_key(&atom, |narrowed| narrowed.atom).ok()?;
+        self.postured.get(place)
     }
 
     /// Sorts atoms and adds those that stand for rules they are sources of.

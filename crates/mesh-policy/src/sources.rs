@@ -1,7 +1,7 @@
 //! The sources of filter rules, as text: the IP-set cache.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::policy::{Policy, Selector};
 use crate::program::Atom;
@@ -86,11 +86,22 @@ type Stamped = (u64, SourceText);
 /// Texts by key. A stamp names one state of everything that a text is made of, so that snapshots of different
 /// ages share the cache.
 #[derive(Debug)]
-pub(crate) struct SourceCache(Vec<Mutex<Vec<Stamped>>>);
+pub(crate) struct SourceCache {
+    texts: Vec<Mutex<Vec<Stamped>>>,
+    names: Vec<OnceLock<u64>>,
+}
 
 impl SourceCache {
     pub(crate) fn new(keys: usize) -> Self {
-        Self((0..keys).map(|_| Mutex::default()).collect())
+        Self {
+            texts: (0..keys).map(|_| Mutex::default()).collect(),
+            names: (0..keys).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// The name of a key as a hash, made by `make` if it is not known.
+    pub(crate) fn name(&self, key: SourceKeyId, make: impl FnOnce() -> u64) -> u64 {
+        *self.names[key as usize].get_or_init(make)
     }
 
     /// The text of a key at a stamp, made by `make` if it is not known.
@@ -100,7 +111,7 @@ impl SourceCache {
         stamp: u64,
         make: impl FnOnce() -> SourceText,
     ) -> SourceText {
-        let slot = &self.0[key as usize];
+        let slot = &self.texts[key as usize];
         let mut texts = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, text)) = texts.iter().find(|(known, _)| *known == stamp) {
             return text.clone();

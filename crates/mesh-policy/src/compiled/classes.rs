@@ -101,8 +101,8 @@ impl CompiledPolicy {
         narrowed.sort_unstable();
         narrowed.dedup();
         for number in narrowed {
-            let Postured { atom, postures, .. } = &program.postured[number as usize];
-            if postures.iter().any(|name| self.meets(name, facts)) {
+            let Postured { atom, posture, .. } = &program.postured[number as usize];
+            if self.meets(posture, facts) {
                 // Beyond all selectors, and in order.
                 atoms.push(*atom);
             }

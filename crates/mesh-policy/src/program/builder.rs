@@ -31,7 +31,7 @@ pub(super) struct Builder<'a> {
     /// The atom of `*`, if it is named.
     any: Option<Atom>,
     postured: Vec<Postured>,
-    postured_known: HashMap<(Vec<Atom>, Vec<Arc<str>>), Atom>,
+    postured_known: HashMap<(Atom, Arc<str>), Atom>,
     /// From sources to numbers of `postured`.
     postured_by: Vec<(Atom, u32)>,
     postured_everybody: Vec<u32>,
@@ -236,29 +236,37 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The atoms of a rule's sources: its selectors, or one atom for those of them who meet a posture.
+    /// The atoms of a rule's sources, sorted: its selectors, or for each selector and posture one of those who meet it.
     fn sources(&mut self, rule: &Rule<'_>) -> Vec<Atom> {
-        let mut atoms: Vec<Atom> = rule.src.iter().map(|selector| selector.0).collect();
+        let selectors = rule.src.iter().map(|selector| selector.0);
+        let mut atoms: Vec<Atom> = if rule.src_posture.is_empty() {
+            selectors.collect()
+        } else {
+            selectors
+                .flat_map(|source| rule.src_posture.iter().map(move |posture| (source, posture)))
+                .map(|(source, posture)| self.postured(source, posture))
+                .collect()
+        };
         atoms.sort_unstable();
         atoms.dedup();
-        if rule.src_posture.is_empty() {
-            return atoms;
-        }
-        let known = (atoms, rule.src_posture.to_vec());
+        atoms
+    }
+
+    fn postured(&mut self, source: Atom, posture: &Arc<str>) -> Atom {
+        let known = (source, posture.clone());
         if let Some(atom) = self.postured_known.get(&known) {
-            return vec![*atom];
+            return *atom;
         }
         let atom = self.new_atom();
         let number = u32::try_from(self.postured.len()).expect("invariant: texts are bounded");
-        if known.0.iter().any(|source| self.is_everybody(*source)) {
+        if self.is_everybody(source) {
             self.postured_everybody.push(number);
         } else {
-            self.postured_by.extend(known.0.iter().map(|source| (*source, number)));
+            self.postured_by.push((source, number));
         }
-        let (sources, postures) = known.clone();
-        self.postured.push(Postured { atom, sources, postures });
+        self.postured.push(Postured { atom, source, posture: posture.clone() });
         self.postured_known.insert(known, atom);
-        vec![atom]
+        atom
     }
 
     fn key(&mut self, atoms: &[Atom]) -> SourceKeyId {
