@@ -8,8 +8,6 @@
 //! After the behaviour of `Format` in <https://github.com/tailscale/hujson>, which differs in where it leaves comments
 //! in the middle of a member.
 
-use std::iter::repeat_n;
-
 use crate::hujson::comment_length;
 use crate::parse::{POLICY_BYTES_MAX, check_syntax};
 use crate::problem::{Collector, Problems, Refusal};
@@ -17,10 +15,17 @@ use crate::problem::{Collector, Problems, Refusal};
 /// What fits on one line, in characters from an opening bracket to its closing one.
 const WIDTH_MAX: usize = 80;
 
+/// How many members on neighbouring lines are aligned together: of more, these many at a time.
+const ROWS_MAX: usize = 1_000;
+
+/// How many comments may stand in one place, which is more than anybody writes: they are gathered to be placed.
+const COMMENTS_MAX: usize = 10_000;
+
 /// Lays a text out. Laying out what has been laid out changes nothing.
 ///
 /// # Errors
-/// The first syntax error, or that the text is longer than [`POLICY_BYTES_MAX`].
+/// The first syntax error; that the text is longer than [`POLICY_BYTES_MAX`], as it is or laid out; that there are too
+/// many comments in one place.
 pub fn format(text: &str) -> Result<String, Problems> {
     if text.is_empty() {
         return Ok(String::new());
@@ -36,7 +41,13 @@ pub fn format(text: &str) -> Result<String, Problems> {
     if let Err(error) = check_syntax(text) {
         return Err(refused(error.offset, error.into()));
     }
-    Ok(Formatter::new(text).format())
+    let formatter = Formatter::new(text);
+    if formatter.plan.comments_most > COMMENTS_MAX {
+        let message = format!("more than {COMMENTS_MAX} comments stand in one place");
+        return Err(refused(0, message.into()));
+    }
+    let too_long = "laid out, the policy is longer than 4 MiB";
+    formatter.format().ok_or_else(|| refused(0, too_long.into()))
 }
 
 /// A token, and the white space and comments before it. At the end of the text the token is empty.
@@ -111,6 +122,20 @@ struct Comment<'a> {
     newlines: usize,
 }
 
+/// How many comments there are in white space.
+fn count_comments(extra: &str) -> usize {
+    let mut count = 0;
+    let mut rest = extra;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', '\n', '\r']);
+        match comment_length(rest) {
+            0 => return count,
+            length => rest = &rest[length..],
+        }
+        count += 1;
+    }
+}
+
 /// The comments of white space, and the line ends after the last.
 fn comments(extra: &str) -> (Vec<Comment<'_>>, usize) {
     let mut found = Vec::new();
@@ -148,11 +173,13 @@ struct Plan {
     is_spread: Vec<bool>,
     /// Whether there is neither a comment nor a comma after a last entry.
     is_plain: bool,
+    /// The most comments in one place.
+    comments_most: usize,
 }
 
 impl Plan {
     fn new(text: &str) -> Self {
-        let mut plan = Self { is_spread: Vec::new(), is_plain: true };
+        let mut plan = Self { is_plain: true, ..Self::default() };
         let mut open: Vec<Measure> = Vec::new();
         let mut tokens = Tokens { rest: text };
         let mut before = "";
@@ -160,6 +187,7 @@ impl Plan {
             let token = tokens.next();
             let is_last_comma = token.is_close() && before == ",";
             plan.is_plain &= !is_last_comma && !token.extra.contains('/');
+            plan.comments_most = plan.comments_most.max(count_comments(token.extra));
             if let Some(inner) = open.last_mut() {
                 let is_empty = token.is_close() && matches!(before, "{" | "[");
                 let is_edge = token.is_close() || matches!(before, "{" | "[" | ",");
@@ -216,17 +244,29 @@ struct Formatter<'a> {
     depth: usize,
     rows: Vec<Row>,
     out: String,
+    /// Whether something was left out, for `out` would have become longer than a policy may be.
+    is_full: bool,
 }
 
 impl<'a> Formatter<'a> {
     fn new(text: &'a str) -> Self {
         let text = text.trim_start_matches('\u{feff}');
-        let out = String::with_capacity(text.len());
+        // Room that doubles comes to what a policy may have, and not beyond.
+        let out = String::with_capacity(text.len().next_power_of_two());
         let tokens = Tokens { rest: text };
-        Self { tokens, plan: Plan::new(text), opened: 0, depth: 0, rows: Vec::new(), out }
+        let plan = Plan::new(text);
+        Self { tokens, plan, opened: 0, depth: 0, rows: Vec::new(), out, is_full: false }
     }
 
-    fn format(mut self) -> String {
+    fn push(&mut self, text: &str) {
+        self.is_full |= self.out.len() + text.len() > POLICY_BYTES_MAX;
+        if !self.is_full {
+            self.out.push_str(text);
+        }
+    }
+
+    /// The text laid out; none if that is longer than a policy may be.
+    fn format(mut self) -> Option<String> {
         let token = self.tokens.next();
         let (before, newlines) = comments(token.extra);
         for comment in &before {
@@ -243,12 +283,12 @@ impl<'a> Formatter<'a> {
             self.line(comment.newlines);
             self.comment(comment.text);
         }
-        self.out.push('\n');
-        self.out
+        self.push("\n");
+        (!self.is_full).then_some(self.out)
     }
 
     fn value(&mut self, token: Token<'a>) {
-        self.out.push_str(token.text);
+        self.push(token.text);
         if !token.is_open() {
             return;
         }
@@ -267,15 +307,15 @@ impl<'a> Formatter<'a> {
         loop {
             let token = self.tokens.next();
             if token.is_close() {
-                self.out.push_str(token.text);
+                self.push(token.text);
                 return;
             }
             if std::mem::take(&mut has_comma) {
-                self.out.push_str(", ");
+                self.push(", ");
             }
             match token.text {
                 "," => has_comma = true,
-                ":" => self.out.push_str(": "),
+                ":" => self.push(": "),
                 _ => self.value(token),
             }
         }
@@ -312,14 +352,14 @@ impl<'a> Formatter<'a> {
             let after = self.tokens.next();
             (pending, pending_newlines) = comments(after.extra);
             if after.text == "," {
-                self.out.push(',');
+                self.push(",");
                 if pending.is_empty() {
                     pending_newlines = 0;
                 }
                 token = self.tokens.next();
             } else {
                 if !self.plan.is_plain {
-                    self.out.push(',');
+                    self.push(",");
                 }
                 (pending, pending_newlines) = (Vec::new(), 0);
                 token = after;
@@ -361,9 +401,12 @@ impl<'a> Formatter<'a> {
         self.above(&above, is_first);
         self.line(if is_first && above.is_empty() { 1 } else { newlines });
         if let Some(name) = name {
-            self.out.push_str(name);
-            self.out.push_str(": ");
+            self.push(name);
+            self.push(": ");
             if !will_spread {
+                if self.rows.len() == ROWS_MAX {
+                    self.align();
+                }
                 self.rows.push(Row { value: self.out.len(), width: name.chars().count() });
             }
         }
@@ -375,7 +418,7 @@ impl<'a> Formatter<'a> {
         self.above(above, is_first);
         self.depth -= 1;
         self.line(1);
-        self.out.push_str(token.text);
+        self.push(token.text);
     }
 
     /// Comments on lines of their own.
@@ -390,7 +433,7 @@ impl<'a> Formatter<'a> {
     fn behind<'c>(&mut self, comments: &'c [Comment<'a>]) -> &'c [Comment<'a>] {
         let mut count = 0;
         for comment in comments.iter().take_while(|comment| comment.newlines == 0) {
-            self.out.push(' ');
+            self.push(" ");
             self.comment(comment.text);
             count += 1;
         }
@@ -402,41 +445,42 @@ impl<'a> Formatter<'a> {
         if self.out.is_empty() {
             return;
         }
-        self.out.push('\n');
+        self.push("\n");
         if newlines > 1 {
-            self.out.push('\n');
+            self.push("\n");
         }
         self.indent();
     }
 
     fn indent(&mut self) {
-        self.out.extend(repeat_n('\t', self.depth));
+        for _ in 0..self.depth {
+            self.push("\t");
+        }
     }
 
     /// A comment; the lines of a long one are indented anew.
     fn comment(&mut self, text: &'a str) {
         let mut lines = text.split('\n').map(str::trim_end);
-        self.out.push_str(lines.next().unwrap_or_default());
-        let lines: Vec<&str> = lines.collect();
-        let filled = || lines.iter().filter(|line| !line.is_empty());
+        self.push(lines.next().unwrap_or_default());
+        let filled = || lines.clone().filter(|line| !line.is_empty());
         let unindented = |line: &'a str| &line[margin(line).len()..];
         let has_stars = filled().all(|line| unindented(line).starts_with('*'));
         let is_end = |line: &'a str| unindented(line) == "*/";
-        let margins = filled().filter(|line| !is_end(line)).map(|line| margin(line));
+        let margins = filled().filter(|line| !is_end(line)).map(margin);
         let common = margins.reduce(|one, other| common_start(one, other)).map_or(0, str::len);
-        for line in &lines {
-            self.out.push('\n');
+        for line in lines.clone() {
+            self.push("\n");
             if line.is_empty() {
                 continue;
             }
             self.indent();
             if has_stars {
-                self.out.push(' ');
-                self.out.push_str(unindented(line));
+                self.push(" ");
+                self.push(unindented(line));
             } else if is_end(line) {
-                self.out.push_str("*/");
+                self.push("*/");
             } else {
-                self.out.push_str(&line[common..]);
+                self.push(&line[common..]);
             }
         }
     }
@@ -450,11 +494,13 @@ impl<'a> Formatter<'a> {
         let mut from = 0;
         for row in &rows {
             let to = row.value - first.value;
-            self.out.push_str(&tail[from..to]);
-            self.out.extend(repeat_n(' ', widest - row.width));
+            self.push(&tail[from..to]);
+            for _ in row.width..widest {
+                self.push(" ");
+            }
             from = to;
         }
-        self.out.push_str(&tail[from..]);
+        self.push(&tail[from..]);
     }
 }
 

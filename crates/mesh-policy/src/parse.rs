@@ -41,6 +41,9 @@ pub const POLICY_BYTES_MAX: usize = 4 << 20;
 /// How many entries `acls`, `grants`, `ssh`, `nodeAttrs`, `tests` and `sshTests` may each have.
 pub const RULES_MAX: usize = 20_000;
 
+/// How many entries they may have together.
+const ALL_RULES_MAX: usize = 50_000;
+
 /// How many destinations of `acls` and entries of `ip` in `grants` a policy may have in all; an entry of `ip` counts
 /// once for each destination of its grant.
 const RULE_ENTRIES_MAX: usize = 150_000;
@@ -133,6 +136,7 @@ struct Decoder<'a> {
     names: Names<'a>,
     default_posture: Vec<Arc<str>>,
     short_texts: HashSet<Arc<str>>,
+    rules: usize,
     rule_entries: usize,
     /// An offset and its line, from 1: lines are counted onwards from there.
     line: (usize, u32),
@@ -150,6 +154,7 @@ impl<'a> Decoder<'a> {
             names: Names::default(),
             default_posture: Vec::new(),
             short_texts: HashSet::new(),
+            rules: 0,
             rule_entries: 0,
             line: (0, 1),
         }
@@ -339,10 +344,15 @@ impl<'a> Decoder<'a> {
         self.list(|decoder| {
             count += 1;
             decoder.reader.kind()?;
-            if count > RULES_MAX {
-                if count == RULES_MAX + 1 {
-                    decoder.refuse(format!("a list of rules has at most {RULES_MAX} entries"));
-                }
+            decoder.rules += 1;
+            if count == RULES_MAX + 1 {
+                decoder.refuse(format!("a list of rules has at most {RULES_MAX} entries"));
+            } else if decoder.rules == ALL_RULES_MAX + 1 {
+                decoder.refuse(format!(
+                    "the lists of rules together have at most {ALL_RULES_MAX} entries"
+                ));
+            }
+            if count > RULES_MAX || decoder.rules > ALL_RULES_MAX {
                 return decoder.reader.skip();
             }
             let line = decoder.line_of(decoder.reader.token());
@@ -352,6 +362,7 @@ impl<'a> Decoder<'a> {
             }
             Ok(())
         })?;
+        rules.shrink_to_fit();
         Ok(rules)
     }
 
@@ -408,10 +419,10 @@ impl<'a> Decoder<'a> {
 
     /// The same of several.
     fn count_rule_entries(&mut self, count: usize) -> bool {
-        let had_room = self.rule_entries <= RULE_ENTRIES_MAX;
-        self.rule_entries = self.rule_entries.saturating_add(count);
+        let before = self.rule_entries;
+        self.rule_entries = before.saturating_add(count);
         let has_room = self.rule_entries <= RULE_ENTRIES_MAX;
-        if had_room && !has_room {
+        if !has_room && before <= RULE_ENTRIES_MAX {
             self.refuse(format!("the rules together have more than {RULE_ENTRIES_MAX} destinations and entries of `ip`"));
         }
         has_room

@@ -179,3 +179,21 @@ proptest! {
         prop_assert_eq!(format(&once).expect("valid text"), once);
     }
 }
+
+#[test]
+fn what_would_be_far_too_long_laid_out_is_refused() {
+    let refused = |text: &str| super::format(text).expect_err("refused").to_string();
+    let deep = format!("{}\n{}{}", "[".repeat(60), "0,".repeat(100_000), "]".repeat(60));
+    assert_eq!(refused(&deep), "policy:1:1: laid out, the policy is longer than 4 MiB");
+    let commented = format!("{{{}}}", "/**/".repeat(10_001));
+    assert_eq!(refused(&commented), "policy:1:1: more than 10000 comments stand in one place");
+}
+
+#[test]
+fn a_thousand_members_are_aligned_together() {
+    let members = |count: usize| "\"a\":0,\n".repeat(count);
+    let text = format!("{{\n{}\"long\":0,\n}}", members(1_000));
+    let formatted = super::format(&text).expect("no error");
+    assert!(formatted.contains("\t\"a\": 0,\n\t\"long\": 0,\n"), "{}", &formatted[..40]);
+    assert_eq!(super::format(&formatted).as_ref(), Ok(&formatted));
+}

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::Decoder;
 use super::selectors::parse_prefix;
+use super::{Decoder, SHORT_BYTES_MAX};
 use crate::hujson::Read;
 use crate::policy::{SshTest, Test};
 use crate::problem::{Refusal, nearest, quoted};
@@ -76,7 +76,7 @@ impl Decoder<'_> {
                 let message = format!("SSH tests dst contains unknown tag {}", quoted(destination));
                 decoder.refuse(Refusal { message: message.into(), suggestion });
             }
-            Some(text.into())
+            Some(decoder.kept(&text, SHORT_BYTES_MAX))
         })
     }
 }

@@ -12,6 +12,9 @@ const FIELDS: &[&str] = &["src", "dst", "ip", "app", "via", "srcPosture"];
 /// JSON values up to this length are kept once.
 const SHORT_JSON_BYTES_MAX: usize = 3;
 
+/// How many capabilities one `app` may have.
+const CAPABILITIES_MAX: usize = 10_000;
+
 /// The capabilities of Tailscale itself that a grant may give.
 const OWN_CAPABILITIES: [&str; 6] = [
     "tailscale.com/cap/drive",
@@ -118,6 +121,12 @@ impl Decoder<'_> {
         let mut seen = std::collections::HashSet::new();
         self.map(|decoder, name| {
             *entries += 1;
+            if *entries > CAPABILITIES_MAX {
+                if *entries == CAPABILITIES_MAX + 1 {
+                    decoder.refuse(format!("an app has at most {CAPABILITIES_MAX} capabilities"));
+                }
+                return decoder.reader.skip();
+            }
             if let Err(error) = check(&name) {
                 decoder.refuse(error);
             }
@@ -137,6 +146,7 @@ impl Decoder<'_> {
             capabilities.push((name.into(), values));
             Ok(())
         })?;
+        capabilities.shrink_to_fit();
         Ok(capabilities)
     }
 }

@@ -14,7 +14,10 @@ use crate::program::INTERNET;
 use crate::ranges::IpRanges;
 
 /// How many addresses ranges all sets together may be put together from, those of sets within sets counted each time.
-const RANGES_MAX: usize = 1_000_000;
+const RANGES_MAX: usize = 50_000;
+
+/// How many sets there may be.
+const SETS_MAX: usize = 10_000;
 
 /// How often one set may change between adding and removing: each change costs a pass over the set.
 const TURNS_MAX: usize = 100;
@@ -55,6 +58,7 @@ struct Sets<'a> {
 impl<'a> Decoder<'a> {
     pub(super) fn ipsets(&mut self) -> Read<()> {
         let mut written: BTreeMap<Cow<'a, str>, Written<'a>> = BTreeMap::new();
+        let mut ranges_left = RANGES_MAX;
         self.map(|decoder, name| {
             if !name.starts_with("ipset:") {
                 decoder.refuse(format!("ipset must start with 'ipset:', got: {}", quoted(&name)));
@@ -62,27 +66,41 @@ impl<'a> Decoder<'a> {
             if written.contains_key(&name) {
                 decoder.refuse_duplicate(&name);
             }
-            let entries = decoder.ipset_entries()?;
+            if written.len() == SETS_MAX {
+                decoder.refuse(format!("there are more than {SETS_MAX} ipsets"));
+                return decoder.reader.skip();
+            }
+            let entries = decoder.ipset_entries(&mut ranges_left)?;
             let path = decoder.path.clone();
             written.insert(name, Written { path, entries, is_begun: false });
             Ok(())
         })?;
         let names: Vec<_> = written.keys().cloned().collect();
-        let mut sets = Sets { written, ranges_left: RANGES_MAX };
+        let mut sets = Sets { written, ranges_left };
         for name in names {
             self.work_out(&mut sets, &name, 0);
         }
         Ok(())
     }
 
-    fn ipset_entries(&mut self) -> Read<Vec<Entry<'a>>> {
+    /// What a set is written as. An entry counts as one range, of which `left` more may be.
+    fn ipset_entries(&mut self, left: &mut usize) -> Read<Vec<Entry<'a>>> {
+        let mut entries = Vec::new();
         let mut index = 0;
-        self.texts(|decoder, text| {
+        self.list(|decoder| {
+            index += 1;
+            let Some(text) = decoder.text()? else { return Ok(()) };
+            let Some(rest) = left.checked_sub(1) else {
+                decoder.refuse(too_many_ranges());
+                return Ok(());
+            };
+            *left = rest;
             let (is_removal, what) = operation(text);
             let offset = decoder.reader.token();
-            index += 1;
-            Some(Entry { offset, index: index - 1, is_removal, what })
-        })
+            entries.push(Entry { offset, index: index - 1, is_removal, what });
+            Ok(())
+        })?;
+        Ok(entries)
     }
 
     /// Works a set out, and first those that it names.
@@ -125,24 +143,25 @@ impl<'a> Decoder<'a> {
             )
             .into());
         }
-        let mut cost = 1;
+        let mut more = 0;
         if let Some(prefix) = parse_prefix(what) {
             run.prefixes.push(prefix);
         } else if what == "autogroup:internet" {
+            more = INTERNET.ranges().count();
             run.sets.push(INTERNET.clone());
         } else if what.starts_with("ipset:") {
             let set = self.ipset_within(sets, what, depth)?;
-            cost = set.ranges().count();
+            more = set.ranges().count();
             run.sets.push(set);
         } else {
             run.prefixes.push(self.host_of_set(what)?);
         }
-        if let Some(left) = sets.ranges_left.checked_sub(cost) {
+        if let Some(left) = sets.ranges_left.checked_sub(more) {
             sets.ranges_left = left;
             return Ok(());
         }
         *run = Run { turns: TURNS_MAX + 1, is_removal: run.is_removal, ..Run::default() };
-        Err(format!("the sets are put together from more than {RANGES_MAX} ranges").into())
+        Err(too_many_ranges().into())
     }
 
     /// A set that another names.
@@ -174,6 +193,10 @@ impl<'a> Decoder<'a> {
             suggestion: nearest(name, hosts.keys().map(AsRef::as_ref)),
         })
     }
+}
+
+fn too_many_ranges() -> String {
+    format!("the sets are put together from more than {RANGES_MAX} ranges")
 }
 
 impl Run {

@@ -11,8 +11,12 @@ use crate::hujson::Read;
 use crate::policy::{Comparison, Condition};
 use crate::problem::quoted;
 
+/// How many conditions, and commas in them, `postures` may have: each value of a list costs more than its text.
+const CONDITIONS_MAX: usize = 20_000;
+
 impl Decoder<'_> {
     pub(super) fn postures(&mut self) -> Read<()> {
+        let mut left = CONDITIONS_MAX;
         self.map(|decoder, name| {
             if !name.starts_with("posture:") {
                 decoder
@@ -25,6 +29,9 @@ impl Decoder<'_> {
             let mut count = 0;
             let conditions = decoder.texts(|decoder, text| {
                 count += 1;
+                if !decoder.count_condition(&text, &mut left) {
+                    return None;
+                }
                 let refuse =
                     |error| decoder.refuse(format!("condition {}: {error}", quoted(&text)));
                 parse_condition(&text).map_err(refuse).ok()
@@ -35,6 +42,21 @@ impl Decoder<'_> {
             decoder.policy.postures.insert(name.into(), conditions);
             Ok(())
         })
+    }
+
+    /// Whether there is room for a condition. The first for which there is none is told of.
+    fn count_condition(&mut self, text: &str, left: &mut usize) -> bool {
+        let cost = 1 + text.matches(',').count();
+        if let Some(rest) = left.checked_sub(cost) {
+            *left = rest;
+            return true;
+        }
+        if std::mem::take(left) > 0 {
+            self.refuse(format!(
+                "the postures together have more than {CONDITIONS_MAX} conditions and values of lists"
+            ));
+        }
+        false
     }
 }
 

@@ -118,12 +118,19 @@ fn ipsets_that_make_no_sense_are_refused() {
     let large = repeated("", each, 2000, "");
     let text = format!(
         r#"{{"ipsets": {{"ipset:a": [{large}], "ipset:b": [{}]}}}}"#,
-        "\"ipset:a\",".repeat(600)
+        "\"ipset:a\",".repeat(24)
     );
     check_alone(
         &text,
-        r#"ipsets["ipset:b"][499]: the sets are put together from more than 1000000 ranges"#,
+        r#"ipsets["ipset:b"][23]: the sets are put together from more than 50000 ranges"#,
     );
+    let text = format!(r#"{{"ipsets": {{"ipset:a": [{}]}}}}"#, "\"::\",".repeat(50_001));
+    check_alone(
+        &text,
+        r#"ipsets["ipset:a"][50000]: the sets are put together from more than 50000 ranges"#,
+    );
+    let sets = repeated("", |index| format!("\"ipset:{index}\": [],"), 10_001, "");
+    check_alone(&format!(r#"{{"ipsets": {{{sets}}}}}"#), "there are more than 10000 ipsets");
 }
 
 #[test]
@@ -405,6 +412,18 @@ fn the_network_flags_are_read() {
 fn limits_are_told() {
     let text = format!(r#"{{"nodeAttrs": [{}]}}"#, "{},".repeat(20_001));
     check_alone(&text, "nodeAttrs[20000]: a list of rules has at most 20000 entries");
+    let each = format!("[{}]", "{},".repeat(20_000));
+    let text = format!(
+        r#"{{"nodeAttrs": {each}, "tests": {each}, "sshTests": [{}]}}"#,
+        "{},".repeat(10_001)
+    );
+    check_alone(&text, "sshTests[10000]: the lists of rules together have at most 50000 entries");
+    let app = repeated("", |index| format!("\"a{index}\": [],"), 10_001, "");
+    let text = format!(r#"{{"nodeAttrs": [{{"app": {{{app}}}}}]}}"#);
+    check_alone(&text, "an app has at most 10000 capabilities");
+    let values = format!("a:b IN [1{}]", ",1".repeat(19_999));
+    let text = format!(r#"{{"postures": {{"posture:a": ["a:b > 1", "{values}"]}}}}"#);
+    check_alone(&text, "the postures together have more than 20000 conditions and values of lists");
     let text = format!(r#"{{"grants": [{{"ip": [{}]}}]}}"#, "\"*\",".repeat(150_002));
     check_alone(&text, "the rules together have more than 150000 destinations and entries of `ip`");
     let users = repeated("", |index| format!("\"{index}@\","), 65_537, "");
