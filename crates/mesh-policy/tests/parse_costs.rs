@@ -313,7 +313,7 @@ fn shapes() -> Vec<Shape> {
         shape(
             "addresses of an ipset",
             r#"{"ipsets":{"ipset:a":["#,
-            |index| format!("\"{:x}::\",", 2 * index & 0xffff),
+            |index| format!("\"{:x}::\",", (2 * index) & 0xffff),
             "]}}",
         ),
         shape(

@@ -207,11 +207,11 @@ fn hostile_shapes_end_soon() {
             &format!(r#"], "dst": [{}]}}]}}"#, "\"b@\",".repeat(100_000)),
         ),
     ];
-    for shape in &shapes {
+    for text in &shapes {
         let start = std::time::Instant::now();
-        let parsed = Policy::parse(shape, None);
-        let passed = start.elapsed();
-        assert!(passed.as_secs() < 10, "{passed:?} for {}", &shape[..60]);
+        let parsed = Policy::parse(text, None);
+        let took = start.elapsed();
+        assert!(took.as_secs() < 10, "{took:?} for {}", &text[..60]);
         let _ = parsed.map_err(|problems| problems.to_string());
     }
 }
@@ -271,7 +271,7 @@ fn pieces() -> impl Strategy<Value = String> {
 /// Policies whose shape is right and whose texts are anything.
 fn shaped() -> impl Strategy<Value = String> {
     let text = prop_oneof![
-        r#"[a-z:*@/0-9\[\],.\- ]{0,12}"#,
+        r"[a-z:*@/0-9\[\],.\- ]{0,12}",
         "(group|tag|autogroup|ipset|localpart|user):[a-z*@]{0,6}",
         "[a-z]+ (IN|==|NOT SET) .{0,5}"
     ];
