@@ -196,7 +196,7 @@ fn memory(scale: &Scale) {
         ("10,000 nodes, each its own class", own, "64 MB"),
     ] {
         let size = policy.relation_size();
-        let figure = format!("{:.2} MB, {} classes", size.bytes as f64 / 1e6, size.classes);
+        let figure = format!("{} KB, {} classes", size.bytes / 1000, size.classes);
         row(&format!("the peer relation of {what}"), figure, goal);
     }
 }
@@ -215,6 +215,6 @@ fn naive(scale: &Scale) {
             CompiledPolicy::compile(policy.clone(), large.users.clone(), large.nodes.clone());
         large.nodes.iter().map(|node| engine.view(node.id)).collect::<Vec<_>>()
     });
-    let figure = format!("{:.2?} naive, {:.2?} engine", slow, fast);
+    let figure = format!("{slow:.2?} naive, {fast:.2?} engine");
     row("every view of 100 nodes, 500 rules", figure, "");
 }
