@@ -41,6 +41,22 @@ impl<T: Clone + Default> Chunked<T> {
         &mut Arc::make_mut(&mut chunks[index / CHUNK])[index % CHUNK]
     }
 
+    /// Changes the items of several slots, in ascending order, which all are there.
+    pub(crate) fn edit_each(
+        &mut self,
+        slots: impl Iterator<Item = u32>,
+        mut edit: impl FnMut(&mut T),
+    ) {
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let mut slots = slots.map(|slot| slot as usize).peekable();
+        while let Some(number) = slots.peek().map(|slot| slot / CHUNK) {
+            let chunk = Arc::make_mut(&mut chunks[number]);
+            while let Some(slot) = slots.next_if(|slot| slot / CHUNK == number) {
+                edit(&mut chunk[slot % CHUNK]);
+            }
+        }
+    }
+
     /// All items with their slots, empty ones included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.chunks

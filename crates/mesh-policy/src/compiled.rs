@@ -1,13 +1,14 @@
 //! A policy compiled against a tailnet, kept up event by event.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+
+use foldhash::HashMap;
 
 use ipnet::IpNet;
 use mesh_model::{NodeId, UserId};
 use roaring::RoaringBitmap;
-use rpds::{HashTrieMapSync, RedBlackTreeMapSync, StackSync};
+use rpds::{RedBlackTreeMapSync, StackSync};
 
 use crate::chunked::Chunked;
 use crate::delta::PolicyDelta;
@@ -74,6 +75,13 @@ struct PlacedUser {
     atoms: Vec<Atom>,
 }
 
+/// A hash map that shares what did not change with its clones.
+type PersistentMap<K, V> = rpds::HashTrieMapSync<K, V, foldhash::fast::RandomState>;
+
+fn persistent_map<K: Eq + std::hash::Hash, V>() -> PersistentMap<K, V> {
+    PersistentMap::new_with_hasher_and_ptr_kind(foldhash::fast::RandomState::default())
+}
+
 /// Where merged rules stand: the first item of the same sources and protocol.
 pub(crate) type Firsts = HashMap<(SourceText, Option<u8>), u32>;
 
@@ -89,12 +97,12 @@ pub struct CompiledPolicy {
     identities: Arc<Identities>,
     users: RedBlackTreeMapSync<UserId, Arc<PlacedUser>>,
     /// Users by the ids that identity providers know them by.
-    provider_ids: HashTrieMapSync<Arc<str>, UserId>,
+    provider_ids: PersistentMap<Arc<str>, UserId>,
     nodes: Chunked<Option<PlacedNode>>,
     node_ids: Arc<RoaringBitmap>,
     /// Untagged nodes by user.
-    owned: HashTrieMapSync<UserId, Arc<RoaringBitmap>>,
-    signatures: HashTrieMapSync<Arc<Signature>, u32>,
+    owned: PersistentMap<UserId, Arc<RoaringBitmap>>,
+    signatures: PersistentMap<Arc<Signature>, u32>,
     classes: Chunked<Option<Arc<Class>>>,
     /// Nodes by class.
     members: Chunked<Arc<Members>>,
@@ -103,7 +111,7 @@ pub struct CompiledPolicy {
     /// Classes by what hits them.
     hit: Chunked<Arc<RoaringBitmap>>,
     /// Classes by user, as far as signatures tell users apart.
-    user_classes: HashTrieMapSync<UserId, Arc<RoaringBitmap>>,
+    user_classes: PersistentMap<UserId, Arc<RoaringBitmap>>,
     /// Classes that see everybody.
     everybody: Arc<RoaringBitmap>,
     /// Rows are worked out when all nodes are in.
@@ -227,15 +235,15 @@ impl CompiledPolicy {
             stamps: Chunked::of_len(program.atom_count()),
             program: Arc::new(program),
             users: RedBlackTreeMapSync::default(),
-            provider_ids: HashTrieMapSync::default(),
+            provider_ids: persistent_map(),
             nodes: Chunked::default(),
             node_ids: Arc::default(),
-            owned: HashTrieMapSync::default(),
-            signatures: HashTrieMapSync::default(),
+            owned: persistent_map(),
+            signatures: persistent_map(),
             classes: Chunked::default(),
             members: Chunked::default(),
             rows: Chunked::default(),
-            user_classes: HashTrieMapSync::default(),
+            user_classes: persistent_map(),
             everybody: Arc::default(),
             is_in_bulk: true,
             free_slots: StackSync::default(),
@@ -424,7 +432,7 @@ impl CompiledPolicy {
     }
 }
 
-fn insert_into(sets: &mut HashTrieMapSync<UserId, Arc<RoaringBitmap>>, user: UserId, item: u32) {
+fn insert_into(sets: &mut PersistentMap<UserId, Arc<RoaringBitmap>>, user: UserId, item: u32) {
     match sets.get_mut(&user) {
         Some(set) => {
             Arc::make_mut(set).insert(item);
@@ -433,7 +441,7 @@ fn insert_into(sets: &mut HashTrieMapSync<UserId, Arc<RoaringBitmap>>, user: Use
     }
 }
 
-fn remove_from(sets: &mut HashTrieMapSync<UserId, Arc<RoaringBitmap>>, user: UserId, item: u32) {
+fn remove_from(sets: &mut PersistentMap<UserId, Arc<RoaringBitmap>>, user: UserId, item: u32) {
     let Some(set) = sets.get_mut(&user) else { return };
     Arc::make_mut(set).remove(item);
     if set.is_empty() {

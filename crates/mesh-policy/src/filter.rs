@@ -53,7 +53,7 @@ impl CompiledPolicy {
         let Some(receiver) = self.receiver(node) else { return Vec::new() };
         let firsts = self.firsts.get_or_init(|| self.find_firsts());
         let mut rules: BTreeMap<u32, FilterRule> = BTreeMap::new();
-        let mut own_firsts = Firsts::new();
+        let mut own_firsts = Firsts::default();
         for (number, rule) in self.rules_of(&receiver) {
             let place = if rule.cap_grant.is_empty() {
                 let key = (rule.src_ips.clone(), rule.ip_proto);
@@ -207,11 +207,10 @@ impl CompiledPolicy {
         let src_ips = self.source_text(item.sources);
         let destinations = places.iter().map(|at| self.program.destination(at.place));
         match &item.effect {
-            Effect::Ports { proto } => {
+            Effect::Ports { proto, ports } => {
                 let mut dst_ports = Vec::new();
                 for destination in destinations {
-                    let ports = self.program.ports_of(destination);
-                    for ip in self.addresses_hit(to, item.scope, destination.atom) {
+                    for ip in self.addresses_hit(to, item.scope, destination) {
                         let range =
                             |ports: &PortRange| NetPortRange { ip: ip.clone(), ports: *ports };
                         dst_ports.extend(ports.iter().map(range));
@@ -227,7 +226,7 @@ impl CompiledPolicy {
             }
             Effect::Capabilities(cap_map) => {
                 let cap_grant: Vec<CapGrant> = destinations
-                    .map(|destination| self.prefixes_hit(to, destination.atom))
+                    .map(|destination| self.prefixes_hit(to, destination))
                     .filter(|dsts| !dsts.is_empty())
                     .map(|dsts| CapGrant { dsts, cap_map: cap_map.clone() })
                     .collect();
@@ -247,8 +246,7 @@ impl CompiledPolicy {
         let own = self.nodes_of_user(to.class.signature.user?)?;
         let own: Vec<&NodeFacts> = own.iter().filter_map(|id| self.node(NodeId(id))).collect();
         let written = if let Effect::Companion(_) = item.effect {
-            let written = self.program.destinations_of(item);
-            written.iter().map(|destination| destination.atom).collect()
+            self.program.destinations_of(item).to_vec()
         } else {
             self.program.keys.get(item.sources).atoms.to_vec()
         };
@@ -269,8 +267,7 @@ impl CompiledPolicy {
             nodes.iter().flat_map(|node| node.addresses()).filter(is_hit).collect()
         };
         match &item.effect {
-            Effect::Ports { proto } => {
-                let ports = self.program.ports_of(*self.program.destinations_of(item).first()?);
+            Effect::Ports { proto, ports } => {
                 let dst_ports: Vec<NetPortRange> = reached(&own)
                     .into_iter()
                     .flat_map(|address| {
@@ -337,10 +334,10 @@ impl CompiledPolicy {
             .program
             .destinations_of(item)
             .iter()
-            .map(|to| match self.policy().selectors.get(to.atom as usize) {
+            .map(|to| match self.policy().selectors.get(*to as usize) {
                 Some(Selector::Any) => WILDCARD.clone(),
                 Some(Selector::DangerAll) => IpRanges::all(),
-                _ => self.addresses_of(to.atom),
+                _ => self.addresses_of(*to),
             })
             .collect();
         let union = IpRanges::union(&sets);
@@ -426,19 +423,19 @@ impl CompiledPolicy {
 
     /// Whether a rule has any destination: one for nobody is not there.
     fn has_destination(&self, item: &Item) -> bool {
-        self.program.destinations_of(item).iter().any(|to| match self.program.kind(to.atom) {
+        self.program.destinations_of(item).iter().any(|to| match self.program.kind(*to) {
             Kind::Everybody | Kind::Internet => true,
             Kind::Literal(ranges) => !ranges.is_empty(),
-            Kind::Identity => self.has_nodes(to.atom),
+            Kind::Identity => self.has_nodes(*to),
             Kind::SelfNodes => false,
         })
     }
 
     /// Where in the tailnet's rules those of the same sources and protocol begin.
     fn find_firsts(&self) -> Firsts {
-        let mut firsts = Firsts::new();
+        let mut firsts = Firsts::default();
         for (number, item) in (0..).zip(&self.program.items) {
-            if let (Effect::Ports { proto }, Scope::Tailnet) = (&item.effect, item.scope) {
+            if let (Effect::Ports { proto, .. }, Scope::Tailnet) = (&item.effect, item.scope) {
                 let text = self.source_text(item.sources);
                 if !text.is_empty() && self.has_destination(item) {
                     firsts.entry((text, *proto)).or_insert(number);

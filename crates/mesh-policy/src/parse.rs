@@ -21,11 +21,12 @@ mod selectors;
 mod ssh;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::format::newlines;
+use foldhash::{HashSet, HashSetExt};
+
 use crate::hujson::{Kind, Read, Reader, SyntaxError};
 use crate::policy::{OneCgnatRoute, Policy};
 use crate::problem::{Collector, Problems, Refusal, nearest, quoted};

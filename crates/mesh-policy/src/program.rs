@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 
 use ipnet::IpNet;
 
-use crate::policy::{Policy, PortRange};
+use crate::policy::{Policy, Ports};
 use crate::ranges::IpRanges;
 use crate::sources::{SourceCache, SourceKeyId, SourceKeys};
 use crate::view::Capabilities;
@@ -84,6 +84,7 @@ pub(crate) enum Effect {
     Ports {
         /// None: the default set.
         proto: Option<u8>,
+        ports: Ports,
     },
     /// Capabilities of the sources.
     Capabilities(Arc<Capabilities>),
@@ -112,14 +113,6 @@ pub(crate) enum Scope {
     SelfNodes,
     /// On the routers of a `via` grant, an index into [`Program::vias`].
     Via(u32),
-}
-
-/// A destination of an [`Item`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ItemDestination {
-    pub(crate) atom: Atom,
-    /// Which of [`Program::ports`]; of no meaning for capabilities.
-    ports: u32,
 }
 
 /// A `via` grant.
@@ -201,9 +194,7 @@ pub(crate) struct Program {
     pub(crate) kinds: Vec<Kind>,
     pub(crate) keys: SourceKeys,
     pub(crate) items: Vec<Item>,
-    destinations: Vec<ItemDestination>,
-    /// Distinct lists of ports.
-    ports: Vec<Arc<[PortRange]>>,
+    destinations: Vec<Atom>,
     /// Items and numbers of destinations by destination atom, for rules that hold in the whole tailnet.
     items_by_atom: Vec<Vec<(u32, u32)>>,
     /// Items that hold among users' own nodes, or on routers of `via` grants only.
@@ -268,18 +259,13 @@ impl Program {
     }
 
     /// The destinations of an item.
-    pub(crate) fn destinations_of(&self, item: &Item) -> &[ItemDestination] {
+    pub(crate) fn destinations_of(&self, item: &Item) -> &[Atom] {
         &self.destinations[item.destinations.start as usize..item.destinations.end as usize]
     }
 
     /// A destination by its number.
-    pub(crate) fn destination(&self, number: u32) -> ItemDestination {
+    pub(crate) fn destination(&self, number: u32) -> Atom {
         self.destinations[number as usize]
-    }
-
-    /// The ports of a destination.
-    pub(crate) fn ports_of(&self, destination: ItemDestination) -> &Arc<[PortRange]> {
-        &self.ports[destination.ports as usize]
     }
 
     /// Items and numbers of destinations that an atom is.

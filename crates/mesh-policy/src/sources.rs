@@ -1,7 +1,8 @@
 //! The sources of filter rules, as text: the IP-set cache.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use foldhash::HashMap;
 
 use crate::policy::{Policy, Selector};
 use crate::program::Atom;

@@ -133,9 +133,13 @@ impl CompiledPolicy {
             Arc::make_mut(&mut self.everybody).insert(slot);
         } else if !self.is_in_bulk {
             let row = self.row_of(slot, &signature, reaches_self);
-            for other in &row {
-                Arc::make_mut(self.rows.get_mut(other)).insert(slot);
-            }
+            self.rows.edit_each(row.iter().filter(|other| *other != slot), |row| {
+                let row = Arc::make_mut(row);
+                // A slot that was never used is beyond all others, where it is put in faster.
+                if row.try_push(slot).is_err() {
+                    row.insert(slot);
+                }
+            });
             *self.rows.get_mut(slot) = Arc::new(row);
         }
         for atom in &*signature.hits {
@@ -186,7 +190,8 @@ impl CompiledPolicy {
                 seen.insert(other);
             }
         }
-        let mut row: RoaringBitmap = seen.into_iter().collect();
+        let mut row = RoaringBitmap::from_sorted_iter(seen.into_iter())
+            .expect("invariant: bits come in order");
         row -= &*self.everybody;
         if reaches_self || do_share(&signature.hits, &others) {
             row.insert(slot);
@@ -206,11 +211,10 @@ impl CompiledPolicy {
         if class.sees_everybody {
             Arc::make_mut(&mut self.everybody).remove(slot);
         }
-        for other in &*std::mem::take(self.rows.get_mut(slot)) {
-            if other != slot {
-                Arc::make_mut(self.rows.get_mut(other)).remove(slot);
-            }
-        }
+        let row = std::mem::take(self.rows.get_mut(slot));
+        self.rows.edit_each(row.iter().filter(|other| *other != slot), |row| {
+            Arc::make_mut(row).remove(slot);
+        });
         self.signatures.remove_mut(signature);
         self.free_slots.push_mut(slot);
     }

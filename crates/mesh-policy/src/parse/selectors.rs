@@ -1,9 +1,10 @@
 //! Selectors: what they say, and where which of them may stand.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use ipnet::IpNet;
 

@@ -1,14 +1,15 @@
 //! From a checked policy to its program.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use foldhash::{HashMap, HashMapExt};
+
 use super::{
-    Adjacency, Atom, Effect, INTERNET, Item, ItemDestination, Kind, Literals, Marks, Postured,
-    Program, Scope, Via, sorted,
+    Adjacency, Atom, Effect, INTERNET, Item, Kind, Literals, Marks, Postured, Program, Scope, Via,
+    sorted,
 };
-use crate::policy::{AppCapabilities, Policy, PortRange, RawJson, Selector, SelectorId};
+use crate::policy::{AppCapabilities, Policy, PortRange, Ports, RawJson, Selector, SelectorId};
 use crate::ranges::IpRanges;
 use crate::sources::{SourceCache, SourceKey, SourceKeyId, SourceKeys};
 use crate::view::Capabilities;
@@ -18,8 +19,7 @@ pub(super) struct Builder<'a> {
     kinds: Vec<Kind>,
     keys: SourceKeys,
     items: Vec<Item>,
-    destinations: Vec<ItemDestination>,
-    ports: Vec<Arc<[PortRange]>>,
+    destinations: Vec<Atom>,
     special_items: Vec<u32>,
     vias: Vec<Via>,
     edges: Vec<(Atom, Atom)>,
@@ -38,7 +38,6 @@ pub(super) struct Builder<'a> {
     /// Atoms that stand for several sources, by those.
     wide_known: HashMap<Vec<Atom>, Atom>,
     widened: Vec<(Atom, Atom)>,
-    ports_known: HashMap<Arc<[PortRange]>, u32>,
     /// Keys of rules with one source, by its atom: most rules have but one.
     single_keys: Vec<Option<SourceKeyId>>,
 }
@@ -48,7 +47,7 @@ struct Rule<'a> {
     src: &'a [SelectorId],
     src_posture: &'a [Arc<str>],
     dst: &'a [SelectorId],
-    ip: &'a [(Option<u8>, &'a [PortRange])],
+    ip: &'a [(Option<u8>, &'a Ports)],
     app: &'a AppCapabilities,
     via: &'a [SelectorId],
 }
@@ -77,7 +76,6 @@ impl<'a> Builder<'a> {
             keys: SourceKeys::default(),
             items: Vec::new(),
             destinations: Vec::new(),
-            ports: Vec::new(),
             special_items: Vec::new(),
             vias: Vec::new(),
             edges: Vec::new(),
@@ -88,7 +86,6 @@ impl<'a> Builder<'a> {
             postured_everybody: Vec::new(),
             wide_known: HashMap::new(),
             widened: Vec::new(),
-            ports_known: HashMap::new(),
         }
     }
 
@@ -136,7 +133,6 @@ impl<'a> Builder<'a> {
                 .any(|number| self.items[*number as usize].scope == Scope::SelfNodes),
             items: self.items,
             destinations: self.destinations,
-            ports: self.ports,
             special_items: self.special_items,
             vias: self.vias,
             all_to_all: self.everybody.reaches_everybody,
@@ -163,7 +159,7 @@ impl<'a> Builder<'a> {
             return self.add_implicit_rule();
         }
         for grant in policy.grants.iter().flatten() {
-            let ip: Vec<_> = grant.ip.iter().map(|ip| (ip.proto, &ip.ports[..])).collect();
+            let ip: Vec<_> = grant.ip.iter().map(|ip| (ip.proto, &ip.ports)).collect();
             self.add_rule(&Rule {
                 src: &grant.src,
                 src_posture: &grant.src_posture,
@@ -202,9 +198,8 @@ impl<'a> Builder<'a> {
         let any = self.any.unwrap_or_else(|| self.new_atom());
         self.any = Some(any);
         let sources = self.keys.intern(SourceKey::everybody());
-        let ports = self.ports(&[PortRange::ALL]);
-        let effect = Effect::Ports { proto: None };
-        self.add_item(sources, &[any], ports, effect, Scope::Tailnet);
+        let effect = Effect::Ports { proto: None, ports: Ports::One(PortRange::ALL) };
+        self.add_item(sources, &[any], effect, Scope::Tailnet);
     }
 
     fn new_atom(&mut self) -> Atom {
@@ -362,19 +357,19 @@ impl<'a> Builder<'a> {
         scope: Scope,
     ) {
         for (proto, ports) in rule.ip {
-            let ports = self.ports(ports);
-            self.add_item(key, dst, ports, Effect::Ports { proto: *proto }, scope);
+            let effect = Effect::Ports { proto: *proto, ports: (*ports).clone() };
+            self.add_item(key, dst, effect, scope);
         }
         if rule.app.is_empty() {
             return;
         }
         let effect = Effect::Capabilities(Arc::new(capabilities(rule.app)));
-        self.add_item(key, dst, 0, effect, scope);
+        self.add_item(key, dst, effect, scope);
         for (capability, companion) in COMPANIONS {
             if rule.app.iter().any(|(name, _)| **name == *capability) {
                 let companion: Capabilities = [(Arc::from(companion), None)].into_iter().collect();
                 let sources = self.keys.intern(SourceKey::of_destinations(dst, self.policy));
-                self.add_item(sources, src, 0, Effect::Companion(Arc::new(companion)), scope);
+                self.add_item(sources, src, Effect::Companion(Arc::new(companion)), scope);
             }
         }
     }
@@ -383,14 +378,12 @@ impl<'a> Builder<'a> {
         &mut self,
         sources: SourceKeyId,
         destinations: &[Atom],
-        ports: u32,
         effect: Effect,
         scope: Scope,
     ) {
         let count = |len| u32::try_from(len).expect("invariant: texts are bounded");
         let start = count(self.destinations.len());
-        self.destinations
-            .extend(destinations.iter().map(|atom| ItemDestination { atom: *atom, ports }));
+        self.destinations.extend_from_slice(destinations);
         if scope != Scope::Tailnet {
             self.special_items.push(count(self.items.len()));
         }
@@ -413,21 +406,9 @@ impl<'a> Builder<'a> {
         self.marks[routers as usize].reached_by_everybody = via.from_everybody;
         self.edges.extend(via.sources.iter().map(|from| (*from, routers)));
         for (proto, ports) in rule.ip {
-            let (ports, effect) = (self.ports(ports), Effect::Ports { proto: *proto });
-            self.add_item(key, dst, ports, effect, Scope::Via(number));
+            let effect = Effect::Ports { proto: *proto, ports: (*ports).clone() };
+            self.add_item(key, dst, effect, Scope::Via(number));
         }
-    }
-
-    /// The number of a list of ports.
-    fn ports(&mut self, ports: &[PortRange]) -> u32 {
-        if let Some(known) = self.ports_known.get(ports) {
-            return *known;
-        }
-        let number = u32::try_from(self.ports.len()).expect("invariant: texts are bounded");
-        let ports: Arc<[PortRange]> = ports.into();
-        self.ports.push(ports.clone());
-        self.ports_known.insert(ports, number);
-        number
     }
 }
 
@@ -485,16 +466,12 @@ fn position(policy: &Policy, wanted: &Selector) -> Option<Atom> {
 }
 
 /// Items by destination, in the order of the items.
-fn items_by_atom(
-    atom_count: usize,
-    items: &[Item],
-    destinations: &[ItemDestination],
-) -> Vec<Vec<(u32, u32)>> {
+fn items_by_atom(atom_count: usize, items: &[Item], destinations: &[Atom]) -> Vec<Vec<(u32, u32)>> {
     let mut index = vec![Vec::new(); atom_count];
     for (number, item) in (0..).zip(items) {
         if item.scope == Scope::Tailnet {
             for place in item.destinations.clone() {
-                index[destinations[place as usize].atom as usize].push((number, place));
+                index[destinations[place as usize] as usize].push((number, place));
             }
         }
     }

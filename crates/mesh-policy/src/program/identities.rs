@@ -1,7 +1,8 @@
 //! What selects nodes by who they belong to.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::Atom;
 use crate::policy::{Policy, Selector};

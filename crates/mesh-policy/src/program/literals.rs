@@ -1,7 +1,6 @@
 //! What selects nodes by their addresses.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use ipnet::IpNet;
 
 use super::Atom;
