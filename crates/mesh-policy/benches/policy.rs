@@ -150,7 +150,11 @@ fn events(scale: &Scale) {
         policy.edited(edited)
     };
     let edits = (0..scale.runs).map(|_| time(edit).0).collect();
-    row("a user gains a group: parse, compile, compare", format!("{:.2?}", median(edits)), "10 ms");
+    row(
+        "a user gains a group: parse, compare, move its nodes",
+        format!("{:.2?}", median(edits)),
+        "10 ms",
+    );
 }
 
 fn moved(node: &NodeFacts, id: u32, owner: NodeOwner) -> NodeFacts {

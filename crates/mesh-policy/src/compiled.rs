@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use foldhash::HashMap;
-
 use ipnet::IpNet;
 use mesh_model::{NodeId, UserId};
 use roaring::RoaringBitmap;

@@ -40,7 +40,7 @@ impl Draft {
         if new.policy != *self.state.policy.policy() {
             let (compiled, delta) = self.state.policy.edited(new.policy.clone());
             check_tests(&compiled)?;
-            self.changes.policy.merge(&delta);
+            self.note_policy(&delta);
             self.state.policy = compiled;
         }
         self.approve_for_all(context);

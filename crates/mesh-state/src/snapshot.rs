@@ -54,8 +54,7 @@ pub struct ChangeSet {
     /// The version of the policy that was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_version: Option<PolicyVersionId>,
-    /// What policy may say otherwise. Routers whose routes it may show otherwise are in `nodes` too, unless the
-    /// policy is another one.
+    /// What policy may say otherwise. Routers whose routes it may show otherwise are in `nodes` too.
     #[serde(skip)]
     pub policy: PolicyDelta,
     /// Whether a node's key ran out by itself. Clients then apply their last complete netmap again, so

@@ -232,8 +232,13 @@ impl Draft {
     fn apply_to_policy(&mut self, event: impl FnOnce(&mut CompiledPolicy, &mut PolicyDelta)) {
         let mut delta = PolicyDelta::default();
         event(&mut self.state.policy, &mut delta);
+        self.note_policy(&delta);
+    }
+
+    /// Notes what policy says otherwise.
+    pub(crate) fn note_policy(&mut self, delta: &PolicyDelta) {
         self.changes.nodes |= &delta.routers;
-        self.changes.policy.merge(&delta);
+        self.changes.policy.merge(delta);
     }
 
     fn write_node(&mut self, node: Arc<Node>) {
@@ -273,7 +278,7 @@ impl Draft {
     pub(crate) fn put_user(&mut self, user: User) -> Arc<User> {
         let user = Arc::new(user);
         self.state.tailnet.put_user(user.clone());
-        self.state.policy.put_user(UserFacts::from(&*user), &mut self.changes.policy);
+        self.apply_to_policy(|policy, delta| policy.put_user(UserFacts::from(&*user), delta));
         self.changes.users.insert(user.id);
         self.writes.push(Write::PutUser(user.clone()));
         user
@@ -281,7 +286,7 @@ impl Draft {
 
     pub(crate) fn remove_user(&mut self, user: UserId) {
         self.state.tailnet.remove_user(user);
-        self.state.policy.remove_user(user, &mut self.changes.policy);
+        self.apply_to_policy(|policy, delta| policy.remove_user(user, delta));
         self.changes.users.insert(user);
         self.writes.push(Write::DeleteUser(user));
     }

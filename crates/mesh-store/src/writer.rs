@@ -87,9 +87,7 @@ impl<P: Persist> Writer<P> {
 
     async fn commit_all(&mut self, requests: Vec<Request>) {
         let now = self.clock.now();
-        let mut draft = self.draft(now);
-        let answers: Vec<Answer> =
-            requests.iter().map(|request| apply(&mut draft, request, now)).collect();
+        let (draft, requests, answers) = apply_all(self.draft(now), requests, now).await;
         match self.commit(draft, now).await {
             Ok(()) => {
                 for (request, answer) in requests.into_iter().zip(answers) {
@@ -115,8 +113,9 @@ impl<P: Persist> Writer<P> {
 
     async fn commit_one(&mut self, request: Request) {
         let now = self.clock.now();
-        let mut draft = self.draft(now);
-        let answer = apply(&mut draft, &request, now);
+        let (draft, mut requests, mut answers) =
+            apply_all(self.draft(now), vec![request], now).await;
+        let (Some(request), Some(answer)) = (requests.pop(), answers.pop()) else { return };
         let answer = match self.commit(draft, now).await {
             Ok(()) => answer,
             Err(PersistError::Conflict { what }) => {
@@ -184,6 +183,26 @@ fn context(now: Timestamp) -> Context {
     // Without randomness addresses are allocated from the clock: predictable, but still never twice.
     let entropy = getrandom::u64().unwrap_or_else(|_| now.as_millisecond().unsigned_abs());
     Context { now, entropy }
+}
+
+/// Carries commands out in a draft: on a thread of their own if one of them compiles a policy, which takes a while in a
+/// large tailnet.
+async fn apply_all(
+    mut draft: Draft,
+    requests: Vec<Request>,
+    now: Timestamp,
+) -> (Draft, Vec<Request>, Vec<Answer>) {
+    let takes_long =
+        requests.iter().any(|request| matches!(request.command, Command::SetPolicy(_)));
+    let work = move || {
+        let answers = requests.iter().map(|request| apply(&mut draft, request, now)).collect();
+        (draft, requests, answers)
+    };
+    if takes_long {
+        tokio::task::spawn_blocking(work).await.expect("invariant: commands do not panic")
+    } else {
+        work()
+    }
 }
 
 fn apply(draft: &mut Draft, request: &Request, now: Timestamp) -> Answer {

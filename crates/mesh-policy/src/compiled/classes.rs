@@ -45,7 +45,7 @@ impl CompiledPolicy {
         }
     }
 
-    pub(super) fn signature_of(&self, facts: &NodeFacts) -> Signature {
+    fn signature_of(&self, facts: &NodeFacts) -> Signature {
         let members = self.members_of(facts);
         let (mut hits, mut covered) = (members.clone(), Vec::new());
         if !facts.active_routes.is_empty() {
@@ -110,12 +110,12 @@ impl CompiledPolicy {
         atoms
     }
 
-    pub(super) fn meets(&self, posture: &str, facts: &NodeFacts) -> bool {
+    fn meets(&self, posture: &str, facts: &NodeFacts) -> bool {
         let conditions = self.policy.postures.get(posture);
         conditions.is_some_and(|conditions| posture::meets(conditions, &facts.device))
     }
 
-    pub(super) fn open_class(&mut self, signature: Signature) -> u32 {
+    fn open_class(&mut self, signature: Signature) -> u32 {
         let slot = self.free_slots.peek().copied().unwrap_or(self.slot_count);
         if slot == self.slot_count {
             self.slot_count += 1;
@@ -199,7 +199,7 @@ impl CompiledPolicy {
         row
     }
 
-    pub(super) fn close_class(&mut self, slot: u32) {
+    fn close_class(&mut self, slot: u32) {
         let Some(class) = self.classes.get_mut(slot).take() else { return };
         let signature = &class.signature;
         for atom in &*signature.hits {
@@ -236,7 +236,7 @@ impl Slots {
     fn into_iter(self) -> impl Iterator<Item = u32> {
         (0..).zip(self.0).flat_map(|(place, mut word): (u32, u64)| {
             std::iter::from_fn(move || {
-                let bit = word.checked_ilog2().map(|_| word.trailing_zeros())?;
+                let bit = (word != 0).then(|| word.trailing_zeros())?;
                 word &= word - 1;
                 Some(place * 64 + bit)
             })

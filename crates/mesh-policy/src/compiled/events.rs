@@ -131,7 +131,7 @@ impl CompiledPolicy {
     }
 
     /// A user, or all if a provider's id came or went, for it takes its selectors from users of the same name.
-    pub(super) fn concerned_users(&self, id: UserId, are_all: bool) -> Vec<UserId> {
+    fn concerned_users(&self, id: UserId, are_all: bool) -> Vec<UserId> {
         if are_all { self.users.keys().copied().chain([id]).collect() } else { vec![id] }
     }
 
@@ -163,7 +163,7 @@ impl CompiledPolicy {
         atoms
     }
 
-    pub(super) fn include_addresses(&mut self, facts: &NodeFacts) {
+    fn include_addresses(&mut self, facts: &NodeFacts) {
         let mut bounds = self.address_bounds;
         facts.addresses().for_each(|address| bounds.include(address));
         if bounds != self.address_bounds {
@@ -172,7 +172,7 @@ impl CompiledPolicy {
         }
     }
 
-    pub(super) fn count_owner(&mut self, old: Option<&NodeFacts>, new: &NodeFacts) {
+    fn count_owner(&mut self, old: Option<&NodeFacts>, new: &NodeFacts) {
         if old.is_some_and(|old| old.user() == new.user()) {
             return;
         }
@@ -184,7 +184,7 @@ impl CompiledPolicy {
         }
     }
 
-    pub(super) fn disown(&mut self, node: &NodeFacts) {
+    fn disown(&mut self, node: &NodeFacts) {
         if let Some(user) = node.user() {
             remove_from(&mut self.owned, user, node.id.0);
         }
@@ -204,7 +204,7 @@ impl CompiledPolicy {
 
     /// Notes what has other addresses since a node has other selectors, or another owner or other addresses
     /// (`is_another`).
-    pub(super) fn note_sources(
+    fn note_sources(
         &mut self,
         id: NodeId,
         old: Option<&Signature>,
@@ -222,7 +222,7 @@ impl CompiledPolicy {
         }
     }
 
-    pub(super) fn stamp(&mut self, atom: Atom, delta: &mut PolicyDelta) {
+    fn stamp(&mut self, atom: Atom, delta: &mut PolicyDelta) {
         *self.stamps.get_mut(atom) = self.program.next_stamp();
         delta.sources.insert(atom);
         self.forget_firsts();
@@ -244,7 +244,7 @@ impl CompiledPolicy {
     }
 
     /// Places the routers again whose routes hold one of these addresses.
-    pub(super) fn place_covering_routers(&mut self, addresses: &[IpAddr], delta: &mut PolicyDelta) {
+    fn place_covering_routers(&mut self, addresses: &[IpAddr], delta: &mut PolicyDelta) {
         let covering: Vec<IpNet> = self
             .covering_routes
             .iter()

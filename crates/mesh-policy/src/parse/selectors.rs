@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::HashMap;
-
 use ipnet::IpNet;
 
 use super::{Decoder, SELECTORS_MAX};
