@@ -391,18 +391,30 @@ impl CompiledPolicy {
             || self.rows.get(one).is_some_and(|row| row.contains(other))
     }
 
+    /// Whether one more node of a viewer's class would see a node: its peers, and itself if nodes of its class see each
+    /// other.
+    pub fn does_class_see(&self, viewer: NodeId, node: NodeId) -> bool {
+        let slots = self.placed(viewer).zip(self.placed(node));
+        slots.is_some_and(|(viewer, node)| self.do_see(viewer.slot, node.slot))
+    }
+
     /// The peers of a node.
     pub fn peers(&self, viewer: NodeId) -> RoaringBitmap {
+        let mut peers = self.peers_of_class(viewer);
+        peers.remove(viewer.0);
+        peers
+    }
+
+    /// What one more node of a viewer's class would have for peers: [`Self::does_class_see`] of each.
+    pub fn peers_of_class(&self, viewer: NodeId) -> RoaringBitmap {
         let Some(slot) = self.placed(viewer).map(|node| node.slot) else {
             return RoaringBitmap::new();
         };
-        let mut peers = if self.everybody.contains(slot) {
+        if self.everybody.contains(slot) {
             RoaringBitmap::clone(&self.node_ids)
         } else {
             self.nodes_of_classes(self.seen_classes(slot))
-        };
-        peers.remove(viewer.0);
-        peers
+        }
     }
 
     /// Calls for each peer of a node, class by class.
