@@ -28,7 +28,6 @@ const TUNING_CONSEQUENCE: &str = "it tunes machinery of headscale that does not 
 
 /// Everything of headscale's configuration that is accepted without effect.
 pub(crate) const IGNORED: &[Ignored] = &[
-    ignored("metrics_listen_addr", Quiet::When(""), "there are no metrics to read"),
     ignored("disable_check_updates", Quiet::When("true"), "nothing ever looks for updates"),
     ignored("node.routes.ha", Quiet::Never, "subnet routers are not probed"),
     ignored("database.debug", Quiet::When("false"), "statements are not logged"),

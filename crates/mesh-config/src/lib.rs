@@ -26,6 +26,7 @@ mod survey;
 mod example;
 mod finding;
 mod load;
+mod provenance;
 pub mod rim;
 
 pub use duration::{DurationError, parse_duration};
@@ -33,6 +34,7 @@ pub use example::example_yaml;
 pub use finding::{Finding, Origin, Problems, report};
 pub use layers::{Override, Source};
 pub use load::{CONFIG_BYTES_MAX, load, parse};
+pub use provenance::{Setting, settings};
 pub use sections::Config;
 pub use types::{DomainName, FileMode, HttpUrl, Nameserver, Secret};
 

@@ -48,6 +48,10 @@ section! {
         /// machines of a LAN reach the server without configuration; behind a proxy on the same machine
         /// choose `127.0.0.1:8080`, for IPv6 as well `[::]:8080`.
         pub listen_addr: SocketAddr = "listen_addr", "0.0.0.0:8080";
+        /// Address and port of `/metrics` for Prometheus, and of `/debug` for admins with an API key;
+        /// unencrypted, so keep it on this machine or in a private network. "" for none. If something
+        /// else has the default address, the server goes on without.
+        pub metrics_listen_addr: Option<SocketAddr> = "metrics_listen_addr", "127.0.0.1:9090";
         /// Addresses or prefixes of reverse proxies whose `X-Forwarded-For` and similar headers are
         /// believed.
         pub trusted_proxies: Vec<IpNet> = "trusted_proxies", "[]";

@@ -14,6 +14,7 @@ use crate::layers::variable;
 use crate::sections::{Allocation, DatabaseType, LogLevel, SslMode};
 use crate::{
     CONFIG_BYTES_MAX, Config, Finding, Override, Problems, Source, example_yaml, load, report,
+    settings,
 };
 
 const DATA_DIR: &str = "/data";
@@ -371,6 +372,42 @@ fn secrets_are_not_shown() {
     let config = load(&source).expect("accepted").0;
     assert_eq!(config.cli.api_key.as_ref().expect("given").expose(), "hush");
     assert!(!format!("{config:?} {source:?}").contains("hush"));
+}
+
+#[test]
+fn each_setting_is_shown_with_who_gave_it_but_no_secret() {
+    let text = "database: {type: postgres, postgres: {url: 'postgres://u:hush@h/d'}}\n\
+                dns: {nameservers: {split: {a.example: [10.0.0.53, 10.0.0.54]}}}\n";
+    let mut source = source(text, &[("CLI_API_KEY", "hush"), ("LOG_LEVEL", "debug")]);
+    let flag = "--listen".to_owned();
+    source.overrides.push(Override {
+        flag,
+        path: "listen_addr".to_owned(),
+        value: ":1".to_owned(),
+    });
+    let settings = settings(&source);
+    assert_eq!(settings.len(), Config::keys().len());
+    let shown = |path: &str| {
+        let setting = settings.iter().find(|setting| setting.path == path).expect(path);
+        format!("{} ({})", setting.value, setting.origin)
+    };
+    assert_eq!(shown("listen_addr"), ":1 (--listen)");
+    assert_eq!(shown("log.level"), "debug (MESHCONTROL_LOG_LEVEL)");
+    assert_eq!(shown("log.format"), "text (default)");
+    assert_eq!(
+        shown("dns.nameservers.split"),
+        "{a.example: [10.0.0.53, 10.0.0.54]} (/etc/mesh/config.yaml:2:28)"
+    );
+    assert_eq!(shown("database.postgres.url"), "(hidden) (/etc/mesh/config.yaml:1:44)");
+    assert_eq!(shown("database.postgres.pass"), " (default)");
+    assert!(!format!("{settings:?}").contains("hush"));
+}
+
+#[test]
+fn metrics_can_be_turned_off() {
+    let default = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)));
+    assert_eq!(accepted("", &[]).metrics_listen_addr, default);
+    assert_eq!(accepted("metrics_listen_addr: ''\n", &[]).metrics_listen_addr, None);
 }
 
 #[test]
