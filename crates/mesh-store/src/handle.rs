@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mesh_state::{Command, Outcome, Refusal, Snapshot};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::Span;
 use crate::epochs::Epochs;
@@ -27,6 +28,8 @@ pub enum SubmitError {
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) command: Command,
+    /// When it was handed in.
+    pub(crate) at: Instant,
     /// `None` if nobody waits.
     pub(crate) reply: Option<oneshot::Sender<Result<Outcome, SubmitError>>>,
 }
@@ -58,10 +61,15 @@ impl Handle {
         self.epochs.since(cursor)
     }
 
+    /// How many commands wait for the writer, [`QUEUE_COMMANDS_MAX`](crate::QUEUE_COMMANDS_MAX) at most.
+    pub fn queue_depth(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+
     /// Has a command carried out and waits until it is on disk and published.
     pub async fn submit(&self, command: Command) -> Result<Outcome, SubmitError> {
         let (reply, outcome) = oneshot::channel();
-        let request = Request { command, reply: Some(reply) };
+        let request = Request { command, at: Instant::now(), reply: Some(reply) };
         self.requests.send(request).await.map_err(|_| SubmitError::Closed)?;
         outcome.await.map_err(|_| SubmitError::Closed)?
     }
@@ -71,6 +79,7 @@ impl Handle {
     pub async fn submit_soft(&self, command: Command) {
         debug_assert!(command.is_soft(), "a durable command wants its answer");
         // A store that is stopping takes no more soft commands, and clients send them again.
-        let _ = self.requests.send(Request { command, reply: None }).await;
+        let request = Request { command, at: Instant::now(), reply: None };
+        let _ = self.requests.send(request).await;
     }
 }

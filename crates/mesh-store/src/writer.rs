@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::epochs::Epochs;
 use crate::handle::Request;
+use crate::metrics::Metrics;
 use crate::{Handle, Persist, PersistError, SubmitError};
 
 /// Most commands in one batch: beyond it a transaction's fixed cost is no longer felt.
@@ -38,6 +39,7 @@ pub struct Writer<P> {
     /// The most commands it takes in one batch.
     batch_max: usize,
     sweep_at: Instant,
+    metrics: Metrics,
 }
 
 impl<P: Persist> Writer<P> {
@@ -55,6 +57,7 @@ impl<P: Persist> Writer<P> {
             requests,
             batch_max: BATCH_COMMANDS_MAX,
             sweep_at,
+            metrics: Metrics::default(),
         };
         (writer, handle)
     }
@@ -63,6 +66,13 @@ impl<P: Persist> Writer<P> {
     #[must_use]
     pub fn with_batch_max(mut self, commands: usize) -> Self {
         self.batch_max = commands.clamp(1, BATCH_COMMANDS_MAX);
+        self
+    }
+
+    /// Measures into `metrics`.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
         self
     }
 
@@ -86,8 +96,12 @@ impl<P: Persist> Writer<P> {
     }
 
     async fn commit_all(&mut self, requests: Vec<Request>) {
+        if let Some(oldest) = requests.first() {
+            self.metrics.took_batch(requests.len(), oldest.at);
+        }
         let now = self.clock.now();
-        let (draft, requests, answers) = apply_all(self.draft(now), requests, now).await;
+        let (draft, requests, answers) =
+            apply_all(self.draft(now), requests, now, &self.metrics).await;
         match self.commit(draft, now).await {
             Ok(()) => {
                 for (request, answer) in requests.into_iter().zip(answers) {
@@ -114,7 +128,7 @@ impl<P: Persist> Writer<P> {
     async fn commit_one(&mut self, request: Request) {
         let now = self.clock.now();
         let (draft, mut requests, mut answers) =
-            apply_all(self.draft(now), vec![request], now).await;
+            apply_all(self.draft(now), vec![request], now, &self.metrics).await;
         let (Some(request), Some(answer)) = (requests.pop(), answers.pop()) else { return };
         let answer = match self.commit(draft, now).await {
             Ok(()) => answer,
@@ -147,11 +161,16 @@ impl<P: Persist> Writer<P> {
     /// Makes a draft durable and publishes it as the state at `now`; on an error it is dropped.
     async fn commit(&mut self, draft: Draft, now: Timestamp) -> Result<(), PersistError> {
         if let Some(batch) = draft.batch(now) {
-            self.persist.commit(&batch).await?;
+            let since = Instant::now();
+            let committed = self.persist.commit(&batch).await;
+            self.metrics.committed(since);
+            committed.inspect_err(|error| self.metrics.failed(error))?;
         }
+        let since = Instant::now();
         let (state, changes) = draft.finish();
         self.state = state;
         self.epochs.publish(self.state.snapshot(now), changes);
+        self.metrics.published(since);
         Ok(())
     }
 
@@ -191,11 +210,15 @@ async fn apply_all(
     mut draft: Draft,
     requests: Vec<Request>,
     now: Timestamp,
+    metrics: &Metrics,
 ) -> (Draft, Vec<Request>, Vec<Answer>) {
-    let takes_long =
-        requests.iter().any(|request| matches!(request.command, Command::SetPolicy(_)));
+    let takes_long = requests.iter().any(sets_policy);
+    let metrics = metrics.clone();
     let work = move || {
-        let answers = requests.iter().map(|request| apply(&mut draft, request, now)).collect();
+        let since = Instant::now();
+        let apply = |request| apply(&mut draft, request, now, &metrics);
+        let answers = requests.iter().map(apply).collect();
+        metrics.applied(since);
         (draft, requests, answers)
     };
     if takes_long {
@@ -205,8 +228,17 @@ async fn apply_all(
     }
 }
 
-fn apply(draft: &mut Draft, request: &Request, now: Timestamp) -> Answer {
-    Ok(draft.apply(&request.command, &context(now))?)
+fn sets_policy(request: &Request) -> bool {
+    matches!(request.command, Command::SetPolicy(_))
+}
+
+fn apply(draft: &mut Draft, request: &Request, now: Timestamp, metrics: &Metrics) -> Answer {
+    let since = sets_policy(request).then(Instant::now);
+    let outcome = draft.apply(&request.command, &context(now));
+    if let Some(since) = since {
+        metrics.compiled(since);
+    }
+    Ok(outcome?)
 }
 
 fn reply(request: Request, answer: Answer) {
