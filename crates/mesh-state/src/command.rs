@@ -206,6 +206,19 @@ pub struct NodeUpdate {
     pub capability_version: u32,
 }
 
+impl NodeUpdate {
+    /// What this and a later update of the same node key say together: the later one's word, where it gives it.
+    #[must_use]
+    pub fn followed_by(self, later: Self) -> Self {
+        Self {
+            disco_key: if later.disco_key.is_zero() { self.disco_key } else { later.disco_key },
+            hostinfo: later.hostinfo.or(self.hostinfo),
+            home_derp: later.home_derp.or(self.home_derp),
+            ..later
+        }
+    }
+}
+
 /// A policy that is to be in force, its text already parsed.
 #[derive(Debug, Clone)]
 pub struct NewPolicy {

@@ -8,6 +8,7 @@ mod addresses;
 mod admin;
 mod command;
 mod deadlines;
+mod labels;
 mod login;
 mod nodes;
 mod policy;

@@ -88,14 +88,16 @@ impl Logins {
         }
     }
 
-    /// Forgets logins whose time is over at `now`.
-    pub(crate) fn forget_expired(&mut self, now: Timestamp) {
+    /// Forgets logins whose time is over at `now`; says whether there were any.
+    pub(crate) fn forget_expired(&mut self, now: Timestamp) -> bool {
+        let before = self.len();
         while let Some((expires_at, id)) = self.ages.first().cloned() {
             if expires_at > now {
-                return;
+                break;
             }
             self.remove(&id);
         }
+        self.len() < before
     }
 
     /// How many there are from a subnet.

@@ -6,7 +6,6 @@ use ipnet::IpNet;
 use mesh_keys::{DiscoPublic, NodePublic};
 use mesh_model::{
     Hostinfo, Node, NodeId, Owner, SessionId, Tag, Timestamp, check_label, label_from_hostname,
-    label_with_suffix,
 };
 
 use crate::deadlines::{Deadline, removal_of};
@@ -82,7 +81,7 @@ impl Draft {
     }
 
     /// Takes a client's word on its machine; the name follows the hostname until an admin chooses one.
-    pub(crate) fn take_in_hostinfo(&self, node: &mut Node, hostinfo: &Hostinfo) {
+    pub(crate) fn take_in_hostinfo(&mut self, node: &mut Node, hostinfo: &Hostinfo) {
         if node.hostinfo.hostname != hostinfo.hostname && !node.name_is_chosen {
             node.given_name =
                 self.free_label(&label_from_hostname(&hostinfo.hostname), Some(node.id));
@@ -93,17 +92,11 @@ impl Draft {
     }
 
     /// The label, or its first variant that no other node has.
-    pub(crate) fn free_label(&self, label: &str, of: Option<NodeId>) -> String {
-        let is_free = |label: &str| {
-            self.state.tailnet.node_by_name(label).is_none_or(|holder| Some(holder.id) == of)
-        };
-        if is_free(label) {
-            return label.to_owned();
-        }
-        (1..=u32::MAX)
-            .map(|number| label_with_suffix(label, number))
-            .find(|variant| is_free(variant))
-            .expect("invariant: there are fewer nodes than numbers")
+    pub(crate) fn free_label(&mut self, label: &str, of: Option<NodeId>) -> String {
+        let Self { state, .. } = self;
+        state.labels.first_free(label, |label| {
+            state.tailnet.node_by_name(label).is_none_or(|holder| Some(holder.id) == of)
+        })
     }
 
     pub(crate) fn set_node_expiry(
@@ -182,7 +175,7 @@ impl Draft {
     }
 
     pub(crate) fn sweep(&mut self, context: &Context) -> Outcome {
-        self.state.logins.forget_expired(context.now);
+        self.changes.logins |= self.state.logins.forget_expired(context.now);
         while let Some(deadline) = self.state.deadlines.pop_due(context.now) {
             match deadline {
                 Deadline::Node(node) => self.sweep_node(node, context),

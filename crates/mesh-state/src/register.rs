@@ -160,7 +160,7 @@ impl Draft {
             state: LoginState::Waiting,
             expires_at: later(context.now, limits.lifetime),
         };
-        self.state.logins.put(id.clone(), login);
+        self.put_login(id.clone(), login);
         Ok(Outcome::NeedsLogin(id))
     }
 
@@ -197,7 +197,12 @@ impl Draft {
     }
 
     fn decide_login(&mut self, auth_id: &AuthId, login: &Login, state: LoginState) {
-        self.state.logins.put(auth_id.clone(), Login { state, ..login.clone() });
+        self.put_login(auth_id.clone(), Login { state, ..login.clone() });
+    }
+
+    fn put_login(&mut self, id: AuthId, login: Login) {
+        self.state.logins.put(id, login);
+        self.changes.logins = true;
     }
 
     /// Lets a node in, as a new one or in place of one that the machine already has. `None` if the machine
@@ -341,11 +346,13 @@ impl Draft {
             self.free_label(&label_from_hostname(&registration.hostinfo.hostname), None);
         let state = &mut self.state;
         let id = state.counters.node;
-        state.counters.node = id.checked_add(1).ok_or(Refusal::NodeIdsExhausted)?;
-        let (ipv4, ipv6) = {
-            let pools = state.policy.ip_pool(&owner.into());
-            state.addresses.allocate(&state.tailnet, &state.settings, pools, context)?
-        };
+        let next_id = id.checked_add(1).ok_or(Refusal::NodeIdsExhausted)?;
+        // Kept only if both families have an address.
+        let mut addresses = state.addresses.clone();
+        let pools = state.policy.ip_pool(&owner.into());
+        let (ipv4, ipv6) = addresses.allocate(&state.tailnet, &state.settings, pools, context)?;
+        state.counters.node = next_id;
+        state.addresses = addresses;
         let remembered = state
             .tailnet
             .tombstones_of_machine(registration.machine_key)
@@ -378,7 +385,7 @@ impl Draft {
     }
 
     /// Takes what a register request says about the client.
-    fn take_in_client(&self, node: &mut Node, registration: &Registration) {
+    fn take_in_client(&mut self, node: &mut Node, registration: &Registration) {
         node.network_lock_key = registration.network_lock_key;
         node.capability_version = registration.capability_version;
         self.take_in_hostinfo(node, &registration.hostinfo);

@@ -52,7 +52,7 @@ impl Default for Settings {
         Self {
             node_expiry: None,
             ephemeral_timeout: Duration::from_mins(30),
-            restart_grace: Duration::from_secs(30),
+            restart_grace: Duration::from_mins(1),
             revoked_key_retention: Duration::from_hours(168),
             prefix_v4: Some("100.64.0.0/10".parse().expect("invariant: a literal prefix")),
             prefix_v6: Some("fd7a:115c:a1e0::/48".parse().expect("invariant: a literal prefix")),

@@ -49,6 +49,10 @@ pub struct ChangeSet {
     /// Ids of nodes that were made, changed or removed.
     #[serde(serialize_with = "as_list")]
     pub nodes: RoaringBitmap,
+    /// Ids of nodes that were online and still are, held by another stream than before. Peers see no difference; the
+    /// stream that held the node before is over.
+    #[serde(skip)]
+    pub taken_over: RoaringBitmap,
     /// Ids of users that were made, changed or removed.
     pub users: BTreeSet<UserId>,
     /// The version of the policy that was made.
@@ -63,12 +67,16 @@ pub struct ChangeSet {
     /// Source: tailscale `ipn/ipnlocal/local.go`, the timer for the next key expiry.
     #[serde(skip)]
     pub key_ran_out: bool,
+    /// Whether a login that waits for approval came, went, or was decided. No node sees a difference.
+    #[serde(skip)]
+    pub logins: bool,
 }
 
 impl ChangeSet {
-    /// Whether nobody could see a difference.
+    /// Whether no stream could see a difference.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
+            && self.taken_over.is_empty()
             && self.users.is_empty()
             && self.policy.is_empty()
             && !self.key_ran_out
@@ -77,10 +85,12 @@ impl ChangeSet {
     /// Adds what a later epoch changed.
     pub fn extend(&mut self, later: &Self) {
         self.nodes |= &later.nodes;
+        self.taken_over |= &later.taken_over;
         self.users.extend(&later.users);
         self.policy_version = later.policy_version.or(self.policy_version);
         self.policy.merge(&later.policy);
         self.key_ran_out |= later.key_ran_out;
+        self.logins |= later.logins;
     }
 }
 

@@ -11,6 +11,7 @@ use mesh_policy::{CompiledPolicy, NodeFacts, Policy, PolicyDelta, UserFacts};
 
 use crate::addresses::AddressCursor;
 use crate::deadlines::Deadlines;
+use crate::labels::Labels;
 use crate::nodes::PRESUMED;
 use crate::{
     Batch, ChangeSet, Command, Context, Counters, Loaded, Logins, Outcome, Refusal, Settings,
@@ -28,6 +29,7 @@ pub struct State {
     pub(crate) counters: Counters,
     pub(crate) deadlines: Deadlines,
     pub(crate) addresses: AddressCursor,
+    pub(crate) labels: Labels,
     pub(crate) last_session: SessionId,
     revision: u64,
     epoch: u64,
@@ -54,6 +56,7 @@ impl State {
             counters: loaded.counters,
             deadlines: Deadlines::default(),
             addresses: AddressCursor::default(),
+            labels: Labels::default(),
             last_session: SessionId(0),
             revision: loaded.revision,
             epoch: 1,
@@ -132,14 +135,20 @@ pub struct Draft {
 impl Draft {
     /// Carries out a command; if it is refused, the draft is as before.
     pub fn apply(&mut self, command: &Command, context: &Context) -> Result<Outcome, Refusal> {
-        let state = self.state.clone();
-        let writes = self.writes.len();
+        // Every command decides before it changes anything. Putting a copy back instead would make each command copy
+        // what it touches of the tables, for they are changed in place only while nobody else holds them.
+        let before = cfg!(debug_assertions).then(|| self.trace());
         let outcome = self.carry_out(command, context);
-        if outcome.is_err() {
-            debug_assert_eq!(writes, self.writes.len(), "a refused command must not write");
-            self.state = state;
+        if let (Err(refusal), Some(before)) = (&outcome, before) {
+            debug_assert!(before == self.trace(), "refused half-way: {refusal}");
         }
         outcome
+    }
+
+    /// What every change leaves a trace in.
+    fn trace(&self) -> (usize, ChangeSet, Counters, SessionId) {
+        let Self { state, writes, changes, .. } = self;
+        (writes.len(), changes.clone(), state.counters, state.last_session)
     }
 
     fn carry_out(&mut self, command: &Command, context: &Context) -> Result<Outcome, Refusal> {
@@ -191,29 +200,45 @@ impl Draft {
         })
     }
 
-    /// Turns the draft, once its batch is on disk, into the next state and what is different in it.
+    /// Whether there is anything to publish: a refusal, or an update that says what is known, leaves nothing.
+    pub fn has_news(&self) -> bool {
+        !self.writes.is_empty() || self.changes != ChangeSet::default()
+    }
+
+    /// Turns the draft, once its batch is on disk, into the next state and what is different in it. Without news it is
+    /// of the same epoch.
     pub fn finish(self) -> (State, ChangeSet) {
+        let has_news = self.has_news();
         let mut state = self.state;
-        state.epoch += 1;
-        if !self.writes.is_empty() {
-            state.revision += 1;
-        }
+        state.epoch += u64::from(has_news);
+        state.revision += u64::from(!self.writes.is_empty());
         (state, self.changes)
     }
 
-    /// Puts a node in, and on disk unless only its session is different.
+    /// Puts a node in, and on disk unless only its session is different. Does nothing if it is the same.
     pub(crate) fn put_node(&mut self, node: Node, context: &Context) -> Arc<Node> {
+        let old = self.state.tailnet.node(node.id).cloned();
+        if let Some(old) = old.as_ref().filter(|old| ***old == node) {
+            return old.clone();
+        }
         let node = Arc::new(node);
         let state = &mut self.state;
-        let old = state.tailnet.node(node.id).cloned();
         if let Some(old) = &old {
             state.deadlines.withdraw_node(old, &state.settings);
+            if old.given_name != node.given_name {
+                state.labels.release(&old.given_name);
+            }
         }
         state.deadlines.add_node(&node, &state.settings, context.now);
         state.tailnet.put_node(node.clone());
-        self.changes.nodes.insert(node.id.0);
-        self.tell_policy(old.as_deref(), &node);
-        if old.is_none_or(|old| !is_stored_alike(&old, &node)) {
+        let difference = old.as_ref().map_or(Difference::Stored, |old| difference(old, &node));
+        if difference == Difference::TakenOver {
+            self.changes.taken_over.insert(node.id.0);
+        } else {
+            self.changes.nodes.insert(node.id.0);
+            self.tell_policy(old.as_deref(), &node);
+        }
+        if difference == Difference::Stored {
             self.write_node(node.clone());
         }
         node
@@ -256,6 +281,7 @@ impl Draft {
         let state = &mut self.state;
         state.deadlines.withdraw_node(node, &state.settings);
         state.tailnet.remove_node(node.id);
+        state.labels.release(&node.given_name);
         self.changes.nodes.insert(node.id.0);
         self.apply_to_policy(|policy, delta| policy.remove_node(node.id, delta));
         self.node_writes.remove(&node.id);
@@ -368,9 +394,24 @@ fn is_policy_alike(old: &Node, new: &Node) -> bool {
         && old.hostinfo == new.hostinfo
 }
 
-/// Whether two versions of a node differ only in what lives in memory.
-fn is_stored_alike(old: &Node, new: &Node) -> bool {
-    let mut old = old.clone();
-    old.session = new.session;
-    old == *new
+/// In what a node differs from its version before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Difference {
+    /// Another stream holds it.
+    TakenOver,
+    /// It came or went, which lives in memory.
+    Online,
+    /// Something that is stored.
+    Stored,
+}
+
+fn difference(old: &Node, new: &Node) -> Difference {
+    let session = old.session;
+    if (Node { session, ..new.clone() }) != *old {
+        Difference::Stored
+    } else if session.is_some() == new.session.is_some() {
+        Difference::TakenOver
+    } else {
+        Difference::Online
+    }
 }

@@ -49,7 +49,7 @@ fn unknown_followup_starts_a_new_login() {
 fn logins_run_out() {
     let mut house = House::new();
     house.register(registration(1, 1)).expect("a login");
-    assert_eq!(house.state.next_deadline(), Some(at(30)), "the grace after the start");
+    assert_eq!(house.state.next_deadline(), Some(at(60)), "the grace after the start");
     house.now = at(15 * 60);
     house.must(Command::Sweep);
     assert!(house.logins().is_empty());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mesh_model::{SessionId, TailnetId};
-use mesh_testkit::{at, registration};
+use mesh_testkit::{at, context, registration};
 
 use crate::House;
 use mesh_state::{ChangeSet, Command, Registration, Settings, State};
@@ -69,6 +69,38 @@ fn newer_stream_keeps_a_node_online() {
 }
 
 #[test]
+fn who_takes_over_from_a_stream_is_no_news_to_peers() {
+    let mut house = House::new();
+    let node = house.connected(1);
+    let rows = house.rows.clone();
+    let mut draft = house.state.draft();
+    let connect =
+        Command::Connect { node: node.id, node_key: node.node_key, disco_key: node.disco_key };
+    draft.apply(&connect, &context(at(1))).expect("connected");
+    assert!(draft.has_news() && draft.batch(at(1)).is_none());
+    let (state, changes) = draft.finish();
+    assert_eq!(changes.taken_over.iter().collect::<Vec<_>>(), [node.id.0]);
+    assert!(changes.nodes.is_empty());
+    assert!(state.snapshot(at(1)).epoch > house.state.snapshot(at(1)).epoch);
+    assert!(rows == house.rows);
+}
+
+#[test]
+fn what_changes_nothing_is_no_news() {
+    let mut house = House::new();
+    let node = house.connected(1);
+    let mut draft = house.state.draft();
+    let taken = Command::CreateUser(mesh_testkit::new_user("alice"));
+    let again = Command::Register(Box::new(mesh_testkit::registration(1, 1)));
+    let late = Command::Disconnect { node: node.id, session: SessionId(99) };
+    for command in [taken, again, late, Command::Sweep] {
+        let _ = draft.apply(&command, &context(at(1)));
+        assert!(!draft.has_news(), "{command:?}");
+    }
+    assert_eq!(draft.finish().0.snapshot(at(1)).epoch, house.state.snapshot(at(1)).epoch);
+}
+
+#[test]
 fn restart_of_the_server_does_not_take_nodes_offline_at_once() {
     let mut house = House::new();
     let (back, away) = (house.connected(1), house.connected(2));
@@ -81,10 +113,10 @@ fn restart_of_the_server_does_not_take_nodes_offline_at_once() {
     );
     assert!(house.get(back.id).session.is_some() && house.get(away.id).session.is_some());
     house.connect(&back);
-    let changes = sweep(&mut house, 30);
+    let changes = sweep(&mut house, 60);
     assert_eq!(changes.nodes.iter().collect::<Vec<_>>(), [away.id.0]);
     assert!(house.get(back.id).session.is_some());
-    assert_eq!(house.get(away.id).last_seen_at, Some(at(30)));
+    assert_eq!(house.get(away.id).last_seen_at, Some(at(60)));
 }
 
 #[test]
