@@ -16,7 +16,7 @@ use mesh_wire::{DerpMap, DnsConfig, DnsRecord, Resolver};
 use rustls::ServerConfig;
 
 /// Clients that lost their server are back within their backoff of half a minute.
-const RESTART_GRACE: Duration = Duration::from_secs(30);
+const RESTART_GRACE: Duration = Duration::from_mins(1);
 
 /// What the state decides by.
 pub(crate) fn state(config: &Config) -> Settings {
