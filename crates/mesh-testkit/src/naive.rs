@@ -20,6 +20,7 @@ mod routes;
 mod rules;
 mod selectors;
 mod ssh;
+mod visibility;
 
 pub use routes::elect;
 
@@ -42,15 +43,24 @@ impl<'a> Naive<'a> {
         nodes: &'a [NodeFacts],
         incumbents: &BTreeMap<IpNet, NodeId>,
     ) -> Self {
-        let mut naive = Self {
+        let mut naive = Self::without_rules(policy, users, nodes, incumbents);
+        naive.rules = nodes.iter().map(|node| (node.id, naive.rules_of(node))).collect();
+        naive
+    }
+
+    fn without_rules(
+        policy: &'a Policy,
+        users: &'a [UserFacts],
+        nodes: &'a [NodeFacts],
+        incumbents: &BTreeMap<IpNet, NodeId>,
+    ) -> Self {
+        Self {
             policy,
             users: users.iter().map(|user| (user.id.0, user)).collect(),
             nodes: nodes.iter().map(|node| (node.id, node)).collect(),
             primaries: elect(nodes, incumbents),
             rules: BTreeMap::new(),
-        };
-        naive.rules = nodes.iter().map(|node| (node.id, naive.rules_of(node))).collect();
-        naive
+        }
     }
 
     /// Everything that policy says about a node.

@@ -26,6 +26,15 @@ pub fn elect(nodes: &[NodeFacts], incumbents: &BTreeMap<IpNet, NodeId>) -> BTree
     candidates.into_iter().filter_map(winner).collect()
 }
 
+/// Section 7: whether a rule on `to` lets `from` in, or a subnet or the Internet behind `to` be reached.
+pub(super) fn lets_in(rule: &Rule, from: &NodeFacts, to: &NodeFacts) -> bool {
+    let is_same_user = match rule.origin {
+        Origin::SelfOf(user) => from.user() == Some(user),
+        Origin::Global | Origin::Companion | Origin::Via | Origin::ViaApp => true,
+    };
+    is_same_user && rule.src.hits(from) && rule.serves(to)
+}
+
 fn is_exit(route: &IpNet) -> bool {
     route.prefix_len() == 0
 }
@@ -38,18 +47,15 @@ impl Naive<'_> {
 
     /// Section 7: whether a rule on a node lets another one in, or a subnet or the Internet behind it be reached.
     fn reaches(&self, from: &NodeFacts, to: &NodeFacts) -> bool {
-        let lets_in = |rule: &Rule| {
-            let is_same_user = match rule.origin {
-                Origin::SelfOf(user) => from.user() == Some(user),
-                Origin::Global | Origin::Companion | Origin::Via | Origin::ViaApp => true,
-            };
-            let is_exit = || to.is_exit_node() && rule.leads_out();
-            is_same_user && rule.src.hits(from) && (rule.leads_to(to) || is_exit())
-        };
+        self.rules[&to.id].iter().any(|rule| lets_in(rule, from, to)) || self.is_steered(from, to)
+    }
+
+    /// Section 7: whether a node carries traffic of another one for a grant with `via`.
+    pub(super) fn is_steered(&self, from: &NodeFacts, to: &NodeFacts) -> bool {
         let carries = |grant: &Grant| {
             self.has_tag_of(&grant.via, to) && !self.via_routes(grant, to).is_empty()
         };
-        self.rules[&to.id].iter().any(lets_in) || self.via_grants_of(from).any(carries)
+        self.via_grants_of(from).any(carries)
     }
 
     /// Section 8.3: the routes that a viewer may use through a peer, sorted.

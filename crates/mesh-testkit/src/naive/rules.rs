@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_model::{NodeId, UserId};
-use mesh_policy::policy::{Acl, AppCapabilities, Grant, PortRange};
+use mesh_policy::policy::{Acl, AclDestination, AppCapabilities, Grant, PortRange};
 use mesh_policy::{Capabilities, IpRange, IpRanges, NodeFacts, Selector, SelectorId};
 
 use super::Naive;
@@ -69,16 +69,16 @@ pub(super) struct Caps {
 }
 
 /// An acl destination or a grant.
-struct Part<'a> {
-    src: &'a [SelectorId],
-    src_posture: &'a [Arc<str>],
-    dst: Vec<SelectorId>,
-    ip: Vec<(Option<u8>, &'a [PortRange])>,
-    app: &'a AppCapabilities,
+pub(super) struct Part<'a> {
+    pub(super) src: &'a [SelectorId],
+    pub(super) src_posture: &'a [Arc<str>],
+    pub(super) dst: Vec<SelectorId>,
+    pub(super) ip: Vec<(Option<u8>, &'a [PortRange])>,
+    pub(super) app: &'a AppCapabilities,
 }
 
 impl Rule {
-    fn new(src: &Sources, target: Target, origin: Origin) -> Self {
+    pub(super) fn new(src: &Sources, target: Target, origin: Origin) -> Self {
         Self { src: src.clone(), target, origin, only_for: None }
     }
 
@@ -88,6 +88,11 @@ impl Rule {
             Some(nodes) => nodes.contains(&node.id),
             None => self.target.hits(node),
         }
+    }
+
+    /// Section 7: whether it lets packets go to a node, or through it.
+    pub(super) fn serves(&self, node: &NodeFacts) -> bool {
+        self.leads_to(node) || node.is_exit_node() && self.leads_out()
     }
 
     /// Section 8.3: whether it lets packets go to a part of a subnet.
@@ -178,7 +183,7 @@ impl Naive<'_> {
     }
 
     /// Section 1: `* -> *:*`.
-    fn implicit_rule(&self) -> Vec<Rule> {
+    pub(super) fn implicit_rule(&self) -> Vec<Rule> {
         let ports = &[PortRange::ALL];
         let entries = self.entries(&Selector::Any, ports);
         let target = Target::Ports { entries, proto: None };
@@ -190,54 +195,55 @@ impl Naive<'_> {
         if !grant.via.is_empty() {
             return self.via_rules(grant, node);
         }
-        let part = Part {
-            src: &grant.src,
-            src_posture: &grant.src_posture,
-            dst: grant.dst.clone(),
-            ip: grant.ip.iter().map(|ip| (ip.proto, &ip.ports[..])).collect(),
-            app: &grant.app,
-        };
-        self.part(part, node)
+        self.part(part_of_grant(grant), node)
     }
 
     /// Section 3, and 6.1 point 3: one part per destination. Destinations `autogroup:self` come last, unless all are
     /// autogroups.
     fn acl(&self, acl: &Acl, node: &NodeFacts) -> Vec<Rule> {
+        self.parts_of_acl(acl).into_iter().flat_map(|part| self.part(part, node)).collect()
+    }
+
+    pub(super) fn parts_of_acl<'a>(&self, acl: &'a Acl) -> Vec<Part<'a>> {
         let mut dst: Vec<_> = acl.dst.iter().collect();
         if !dst.iter().all(|dst| is_autogroup(self.policy.selector(dst.selector))) {
             dst.sort_by_key(|dst| *self.policy.selector(dst.selector) == Selector::SelfNodes);
         }
-        let part = |dst: &&mesh_policy::policy::AclDestination| -> Vec<Rule> {
-            let part = Part {
-                src: &acl.src,
-                src_posture: &acl.src_posture,
-                dst: vec![dst.selector],
-                ip: vec![(acl.proto, &dst.ports)],
-                app: &Vec::new(),
-            };
-            self.part(part, node)
+        let part = |dst: &'a AclDestination| Part {
+            src: &acl.src,
+            src_posture: &acl.src_posture,
+            dst: vec![dst.selector],
+            ip: vec![(acl.proto, &dst.ports[..])],
+            app: const { &Vec::new() },
         };
-        dst.iter().flat_map(part).collect()
+        dst.into_iter().map(part).collect()
     }
 
-    fn part(&self, mut part: Part<'_>, node: &NodeFacts) -> Vec<Rule> {
-        if part.src.is_empty() {
-            return Vec::new();
-        }
-        let count = part.dst.len();
-        part.dst.retain(|dst| *self.policy.selector(*dst) != Selector::SelfNodes);
+    fn part(&self, part: Part<'_>, node: &NodeFacts) -> Vec<Rule> {
+        let (part, is_for_self) = self.split(part);
         let mut rules = Vec::new();
         if !part.dst.is_empty() {
             rules.extend(self.other_part(&part));
         }
-        if part.dst.len() < count {
+        if is_for_self {
             rules.extend(self.self_part(&part, node));
         }
         rules
     }
 
+    /// A part without `autogroup:self`, and whether that was among its destinations. Without sources nothing is.
+    pub(super) fn split<'a>(&self, mut part: Part<'a>) -> (Part<'a>, bool) {
+        if part.src.is_empty() {
+            part.dst.clear();
+        }
+        let count = part.dst.len();
+        part.dst.retain(|dst| *self.policy.selector(*dst) != Selector::SelfNodes);
+        let is_for_self = part.dst.len() < count;
+        (part, is_for_self)
+    }
+
     /// Section 6.1 point 2: a port rule per `ip` entry, the rule of capabilities, the companions.
-    fn other_part(&self, part: &Part<'_>) -> Vec<Rule> {
+    pub(super) fn other_part(&self, part: &Part<'_>) -> Vec<Rule> {
         let src = self.sources(part.src, part.src_posture);
         let selectors: Vec<&Selector> =
             part.dst.iter().map(|dst| self.policy.selector(*dst)).collect();
@@ -298,7 +304,7 @@ impl Naive<'_> {
     }
 
     /// Section 6.3: the entries of a destination. Addresses of nodes stand alone.
-    fn entries(&self, selector: &Selector, ports: &[PortRange]) -> Vec<Entry> {
+    pub(super) fn entries(&self, selector: &Selector, ports: &[PortRange]) -> Vec<Entry> {
         let sets: Vec<(Arc<str>, IpRanges)> = match self.literal(selector) {
             _ if *selector == Selector::Any => vec![("*".into(), IpRanges::all())],
             Some(literal) => {
@@ -363,7 +369,7 @@ impl Naive<'_> {
     }
 
     /// Section 6.6: on an untagged node, from those nodes of its user that the sources cover, to all of them.
-    fn self_part(&self, part: &Part<'_>, node: &NodeFacts) -> Vec<Rule> {
+    pub(super) fn self_part(&self, part: &Part<'_>, node: &NodeFacts) -> Vec<Rule> {
         let Some(user) = node.user() else { return Vec::new() };
         let mine: Vec<&NodeFacts> =
             self.nodes.values().copied().filter(|other| other.user() == Some(user)).collect();
@@ -410,7 +416,7 @@ impl Naive<'_> {
 
     /// Section 6.7: on a node that carries traffic for a grant with `via`, the destinations that it has routes to. `*` is
     /// none that a route could be for.
-    fn via_rules(&self, grant: &Grant, node: &NodeFacts) -> Vec<Rule> {
+    pub(super) fn via_rules(&self, grant: &Grant, node: &NodeFacts) -> Vec<Rule> {
         if !self.has_tag_of(&grant.via, node) {
             return Vec::new();
         }
@@ -458,6 +464,17 @@ impl Naive<'_> {
             }
         }
         set
+    }
+}
+
+/// Section 4: a grant without `via`.
+pub(super) fn part_of_grant(grant: &Grant) -> Part<'_> {
+    Part {
+        src: &grant.src,
+        src_posture: &grant.src_posture,
+        dst: grant.dst.clone(),
+        ip: grant.ip.iter().map(|ip| (ip.proto, &ip.ports[..])).collect(),
+        app: &grant.app,
     }
 }
 

@@ -1,3 +1,4 @@
 //! The judges judged.
 
 mod conformance;
+mod visibility;
