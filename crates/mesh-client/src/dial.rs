@@ -4,6 +4,7 @@
 //! Source: tailscale `control/controlclient/direct.go`, `control/controlhttp/client.go`.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -81,6 +82,8 @@ pub enum DialError {
 pub struct Dialer {
     url: ControlUrl,
     tls: TlsConnector,
+    /// Which of our addresses to dial from; `None` leaves it to the system.
+    source: Option<IpAddr>,
 }
 
 impl std::fmt::Debug for Dialer {
@@ -102,7 +105,13 @@ impl Dialer {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { url, tls: TlsConnector::from(Arc::new(config)) }
+        Self { url, tls: TlsConnector::from(Arc::new(config)), source: None }
+    }
+
+    /// The same dialer from another address of this machine. Each has some 28,000 ports towards one server.
+    #[must_use]
+    pub fn with_source(self, source: IpAddr) -> Self {
+        Self { source: Some(source), ..self }
     }
 
     /// The server's URL.
@@ -173,8 +182,7 @@ impl Dialer {
 
     /// Sends a request over a connection of its own.
     async fn send(&self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, DialError> {
-        let address = (self.url.host(), self.url.port());
-        let tcp = TcpStream::connect(address).await.map_err(DialError::Connect)?;
+        let tcp = self.connect().await.map_err(DialError::Connect)?;
         tcp.set_nodelay(true).map_err(DialError::Connect)?;
         if !self.url.is_tls() {
             return send_over(tcp, request).await;
@@ -183,6 +191,17 @@ impl Dialer {
             ServerName::try_from(self.url.host().to_owned()).map_err(|_| DialError::ServerName)?;
         let tls = self.tls.connect(name, tcp).await.map_err(DialError::Connect)?;
         send_over(tls, request).await
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let address = (self.url.host(), self.url.port());
+        let Some(source) = self.source else { return TcpStream::connect(address).await };
+        let mut addresses = lookup_host(address).await?;
+        let address = addresses.find(|address| address.is_ipv4() == source.is_ipv4());
+        let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(SocketAddr::new(source, 0))?;
+        socket.connect(address).await
     }
 }
 

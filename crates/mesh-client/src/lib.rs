@@ -11,11 +11,15 @@ mod client;
 mod dial;
 mod early;
 mod map_stream;
+mod message;
 mod netmap;
+mod scan;
 mod url;
 
 pub use client::{BODY_BYTES_MAX, ControlClient, RequestError};
 pub use dial::{DIAL_TIMEOUT, DialError, Dialer, KEY_BODY_BYTES_MAX};
 pub use map_stream::{FRAME_BYTES_MAX, MapStream, MapStreamError};
+pub use message::{Message, Piece};
 pub use netmap::{Applied, Netmap};
+pub use scan::{PeerSink, ScanError, Scanner};
 pub use url::{ControlUrl, ControlUrlError};

@@ -1,6 +1,6 @@
 //! The messages of a map stream: `little-endian length (4) | payload`, one after the other.
 
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -10,10 +10,15 @@ use mesh_wire::MapResponse;
 use thiserror::Error;
 use tokio_util::sync::DropGuard;
 
+use crate::message::Message;
+
 /// Most bytes that a message may have, compressed and again decompressed, as with tailscale's `testcontrol`.
 pub const FRAME_BYTES_MAX: usize = 256 << 20;
 
 const LENGTH_BYTES: usize = size_of::<u32>();
+
+/// Most room made at once for what is missing of a message: its length is the server's word.
+const ROOM_BYTES_MAX: usize = 1 << 20;
 
 /// Why a map stream ended early.
 #[derive(Debug, Error)]
@@ -60,14 +65,19 @@ impl MapStream {
 
     /// The same without reading the JSON, for those who need little of it.
     pub async fn next_json(&mut self) -> Result<Option<Bytes>, MapStreamError> {
+        self.next_message().await?.map(|message| message.json()).transpose()
+    }
+
+    /// The same without decompressing it either, for those who follow many streams.
+    pub async fn next_message(&mut self) -> Result<Option<Message>, MapStreamError> {
         loop {
-            if let Some(json) = self.frames.take()? {
-                return Ok(Some(json));
+            if let Some(message) = self.frames.take()? {
+                return Ok(Some(message));
             }
             match self.body.frame().await.transpose()? {
                 Some(frame) => {
                     if let Ok(data) = frame.into_data() {
-                        self.frames.received.extend_from_slice(&data);
+                        self.frames.push(data);
                     }
                 }
                 None if self.frames.received.is_empty() => return Ok(None),
@@ -89,8 +99,17 @@ impl FrameReader {
         Self { compressed, received: BytesMut::new() }
     }
 
+    /// Takes in what came. A message that came by itself is not copied.
+    fn push(&mut self, data: Bytes) {
+        if self.received.is_empty() {
+            self.received = data.into();
+        } else {
+            self.received.extend_from_slice(&data);
+        }
+    }
+
     /// Takes one whole message off what was received, if it has arrived.
-    fn take(&mut self) -> Result<Option<Bytes>, MapStreamError> {
+    fn take(&mut self) -> Result<Option<Message>, MapStreamError> {
         let Some(&length) = self.received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
         if length == 0 {
@@ -99,7 +118,9 @@ impl FrameReader {
         if length > FRAME_BYTES_MAX {
             return Err(MapStreamError::TooLong);
         }
-        if self.received.len() < LENGTH_BYTES + length {
+        let missing = (LENGTH_BYTES + length).saturating_sub(self.received.len());
+        if missing > 0 {
+            self.received.reserve(missing.min(ROOM_BYTES_MAX));
             return Ok(None);
         }
         self.received.advance(LENGTH_BYTES);
@@ -108,21 +129,8 @@ impl FrameReader {
             // A stream that waits for its next message holds no buffer.
             self.received = BytesMut::new();
         }
-        if self.compressed {
-            decompress(&payload, FRAME_BYTES_MAX).map(Some)
-        } else {
-            Ok(Some(payload))
-        }
+        Ok(Some(Message::new(payload, self.compressed)))
     }
-}
-
-/// Decompresses a message: one zstd frame or several, as servers put them together from cached pieces.
-fn decompress(payload: &[u8], max: usize) -> Result<Bytes, MapStreamError> {
-    let decoder = zstd::Decoder::with_buffer(payload).map_err(MapStreamError::Compression)?;
-    let mut json = Vec::new();
-    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-    decoder.take(limit).read_to_end(&mut json).map_err(MapStreamError::Compression)?;
-    if json.len() > max { Err(MapStreamError::TooLong) } else { Ok(json.into()) }
 }
 
 #[cfg(test)]

@@ -11,14 +11,18 @@ fn compressed(json: &[u8]) -> Vec<u8> {
     zstd::encode_all(json, 1).expect("compress")
 }
 
+fn decompress(payload: &[u8], max: usize) -> Result<Bytes, MapStreamError> {
+    Message::new(Bytes::copy_from_slice(payload), true).json_up_to(max)
+}
+
 /// Feeds `stream` in chunks and returns the messages.
 fn read(stream: &[u8], is_compressed: bool, chunk: usize) -> Result<Vec<Bytes>, MapStreamError> {
     let mut frames = FrameReader::new(is_compressed);
     let mut messages = Vec::new();
     for chunk in stream.chunks(chunk) {
-        frames.received.extend_from_slice(chunk);
+        frames.push(Bytes::copy_from_slice(chunk));
         while let Some(message) = frames.take()? {
-            messages.push(message);
+            messages.push(message.json()?);
         }
     }
     assert!(frames.received.is_empty(), "nothing is left over");

@@ -39,6 +39,16 @@ async fn known_key_spares_the_question() {
 }
 
 #[tokio::test]
+async fn every_address_of_ours_can_dial() {
+    let server = FakeServer::start(Manners::Good, |_| ok("hello")).await;
+    let dialer = server.dialer().with_source([127, 1, 2, 3].into());
+    assert_eq!(dialer.server_key(VERSION).await.unwrap(), server.key);
+    let foreign = server.dialer().with_source([192, 0, 2, 1].into());
+    let error = foreign.server_key(VERSION).await.unwrap_err();
+    assert!(matches!(error, DialError::Connect(_)), "{error:?}");
+}
+
+#[tokio::test]
 async fn tls_needs_a_trusted_certificate() {
     let server = FakeServer::start_tls(|_| ok("over tls")).await;
     let client = connect(&server).await.unwrap();
