@@ -14,6 +14,7 @@ mod client;
 mod connection;
 mod door;
 mod listener;
+pub mod metrics;
 mod registry;
 mod relay;
 mod stats;
