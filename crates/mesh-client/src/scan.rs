@@ -127,9 +127,9 @@ impl Scanner {
             let start = cursor.position();
             let Some(next) = cursor.peek() else { return Ok(start) };
             let stepped = match (self.at, next) {
-                (At::Fields, b'}') => cursor.step(At::End),
-                (At::Start, b'{') | (At::List(_), b']') => cursor.step(At::Fields),
-                (At::Fields | At::List(_), b',') => cursor.step(self.at),
+                (At::Fields, b'}') => Some(cursor.step(At::End)),
+                (At::Start, b'{') | (At::List(_), b']') => Some(cursor.step(At::Fields)),
+                (At::Fields | At::List(_), b',') => Some(cursor.step(self.at)),
                 (At::Fields, b'"') => field(&mut cursor, sink)?,
                 (At::List(list), _) => element(list, &mut cursor, sink)?,
                 (At::Start | At::Fields | At::End, _) => return Err(ScanError::Malformed),
@@ -154,7 +154,7 @@ fn field(cursor: &mut Cursor<'_>, sink: &mut impl PeerSink) -> Result<Option<At>
         _ => None,
     };
     if let (Some(list), b'[') = (list, first) {
-        return Ok(cursor.step(At::List(list)));
+        return Ok(Some(cursor.step(At::List(list))));
     }
     let Some(value) = cursor.value()? else { return Ok(None) };
     match key {

@@ -38,9 +38,9 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes beyond one byte, after which the scanner is at `at`.
-    pub(super) fn step<T>(&mut self, at: T) -> Option<T> {
+    pub(super) fn step<T>(&mut self, at: T) -> T {
         self.position += 1;
-        Some(at)
+        at
     }
 
     pub(super) fn expect(&mut self, byte: u8) -> Result<(), ScanError> {
@@ -71,7 +71,7 @@ impl<'a> Cursor<'a> {
             match self.peek() {
                 None => return Ok(None),
                 Some(b',') => self.position += 1,
-                Some(b'}') => return Ok(self.step(None)),
+                Some(b'}') => return Ok(Some(self.step(None))),
                 Some(_) => break,
             }
         }
