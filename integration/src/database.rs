@@ -1,5 +1,6 @@
 //! A database per scenario.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -51,6 +52,14 @@ impl Database {
                 ("MESHCONTROL_DATABASE_TYPE", "postgres".to_owned()),
                 ("MESHCONTROL_DATABASE_POSTGRES_URL", with_database(server, name)),
             ],
+        }
+    }
+
+    /// Its URL, or the path of the file in a server's data directory.
+    pub(crate) fn location(&self, data: &Path) -> String {
+        match self {
+            Self::Sqlite => data.join("db.sqlite").display().to_string(),
+            Self::Postgres { server, name } => with_database(server, name),
         }
     }
 }

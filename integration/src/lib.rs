@@ -17,12 +17,16 @@ mod node;
 mod ports;
 mod server;
 mod status;
+mod usage;
+mod visitor;
 
 pub use crate::connection::Connection;
 pub use crate::database::Engine;
 pub use crate::eventually::eventually;
 pub use crate::lab::{Company, Lab, run};
 pub use crate::log::LogLine;
-pub use crate::node::{Client, Kind, Node, Transfer, Up, Whois};
+pub use crate::node::{Client, Kind, Node, Taken, Transfer, Up, Whois};
 pub use crate::server::{NodeRecord, RefusedStart, Server, Setup};
 pub use crate::status::{Peer, Status};
+pub use crate::usage::Usage;
+pub use crate::visitor::Visitor;

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use tokio::time::sleep;
 
 use crate::driver::Driver;
 use crate::environment;
@@ -21,6 +22,8 @@ const COMMAND_MAX: Duration = Duration::from_secs(15);
 const TRANSFER_MAX: Duration = Duration::from_mins(1);
 /// How long a client may take to see what the server knows, unless a scenario says otherwise.
 const SEEN_MAX: Duration = Duration::from_secs(15);
+/// For how long a client hears nothing before it counts as settled.
+const QUIET: Duration = Duration::from_secs(2);
 /// How long a client may take to shut down.
 const CLOSE_MAX: Duration = Duration::from_secs(15);
 
@@ -75,6 +78,15 @@ pub struct Transfer {
     /// The peer's UDP address in use; empty when relayed.
     #[serde(default)]
     pub cur_addr: String,
+}
+
+/// How a client has taken in the messages of its map streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Messages that were applied in place, at a cost that does not grow with the tailnet.
+    pub in_place: i64,
+    /// Messages that the whole netmap was built anew for.
+    pub rebuilt: i64,
 }
 
 /// Whose address it is.
@@ -288,6 +300,30 @@ impl<'a> Node<'a> {
     /// How often the client has built its whole netmap anew, the first time included. Not in the old version.
     pub async fn full_rebuilds(&self) -> Result<i64> {
         self.metric("controlclient_map_response_handled_full_rebuild").await
+    }
+
+    /// How the client has taken in what it was told, once it has heard nothing for a while: what it says of itself in
+    /// its first seconds comes back to it. Not in the old version.
+    pub async fn settled(&self) -> Result<Taken> {
+        let mut before = self.taken().await?;
+        loop {
+            sleep(QUIET).await;
+            let after = self.taken().await?;
+            if after == before {
+                return Ok(after);
+            }
+            before = after;
+        }
+    }
+
+    async fn taken(&self) -> Result<Taken> {
+        let metrics: Value = self.call("metrics", json!({})).await?;
+        // A counter appears with its first event.
+        let count = |name: &str| metrics[name].as_i64().unwrap_or_default();
+        Ok(Taken {
+            in_place: count("controlclient_map_response_handled_incrementally"),
+            rebuilt: count("controlclient_map_response_handled_full_rebuild"),
+        })
     }
 
     /// How many messages of map streams the client has received, of whatever kind.

@@ -7,6 +7,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use mesh_client::Dialer;
+use rustls::RootCertStore;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
@@ -20,6 +22,7 @@ use crate::eventually::eventually;
 use crate::lab::Lab;
 use crate::log::{self, LogLine};
 use crate::ports;
+use crate::usage::Usage;
 
 /// The name of the server's log in the lab.
 pub(crate) const LOG: &str = "server";
@@ -31,6 +34,8 @@ const POLICY_FILE: &str = "policy.hujson";
 
 /// How long a start may take until the server listens.
 const START_MAX: Duration = Duration::from_secs(10);
+/// How much longer for each synthetic node, and how long it may take to put one in.
+const SYNTHETIC_MAX: Duration = Duration::from_micros(500);
 /// How long an orderly stop may take.
 const STOP_MAX: Duration = Duration::from_secs(10);
 /// How long a command line verb may take.
@@ -45,6 +50,8 @@ pub struct Setup {
     pub unchecked_relay: bool,
     /// Its policy is a file, with this text at first; otherwise the policy is in the database.
     pub policy_file: Option<&'static str>,
+    /// How many synthetic nodes are in its tailnet before it first starts; all of them are offline for ever.
+    pub synthetic_nodes: u32,
 }
 
 /// A server under test.
@@ -56,6 +63,7 @@ pub struct Server<'a> {
     listen: SocketAddr,
     environment: Vec<(&'static str, String)>,
     authority: Option<Authority>,
+    synthetic_nodes: u32,
     process: Mutex<Option<Child>>,
 }
 
@@ -96,6 +104,9 @@ impl<'a> Server<'a> {
     /// Starts a server in the lab and waits until it listens.
     pub async fn start(lab: &'a Lab, setup: Setup) -> Result<Self> {
         let server = Self::prepare(lab, setup)?;
+        if setup.synthetic_nodes > 0 {
+            server.fill(setup.synthetic_nodes).await?;
+        }
         server.launch().await?;
         Ok(server)
     }
@@ -139,8 +150,21 @@ impl<'a> Server<'a> {
             listen,
             environment,
             authority,
+            synthetic_nodes: setup.synthetic_nodes,
             process: Mutex::default(),
         })
+    }
+
+    /// Puts synthetic nodes into the database, before the server has seen it.
+    async fn fill(&self, nodes: u32) -> Result<()> {
+        let mut command = Command::new(environment::required(environment::GIANT)?);
+        command.arg(self.lab.database.location(&self.data)).args(["--nodes", &nodes.to_string()]);
+        let deadline = START_MAX + SYNTHETIC_MAX * nodes;
+        let output = timeout(deadline, command.stdin(Stdio::null()).kill_on_drop(true).output());
+        let output = output.await.with_context(|| format!("{nodes} nodes take too long"))??;
+        let told = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "no synthetic nodes: {}", told.trim());
+        Ok(())
     }
 
     /// Starts the process, again on the same ports and data, and waits until it listens.
@@ -149,7 +173,8 @@ impl<'a> Server<'a> {
         let mut command = self.serve_command();
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut process = command.spawn().with_context(|| format!("starting {}", self.binary))?;
-        eventually(START_MAX, "the server listens", async || {
+        let deadline = START_MAX + SYNTHETIC_MAX * self.synthetic_nodes;
+        eventually(deadline, "the server listens", async || {
             if let Some(status) = process.try_wait()? {
                 bail!("the server ended: {status}");
             }
@@ -191,6 +216,11 @@ impl<'a> Server<'a> {
     pub fn url(&self) -> String {
         let scheme = if self.authority.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.listen)
+    }
+
+    /// How clients of our own reach it without TLS.
+    pub fn dialer(&self) -> Result<Dialer> {
+        Ok(Dialer::new(self.url().parse()?, RootCertStore::empty()))
     }
 
     /// The file with the authority that clients must trust.
@@ -290,6 +320,13 @@ impl<'a> Server<'a> {
         let names: Vec<_> = nodes.iter().map(|node| node.given_name.clone()).collect();
         let found = nodes.into_iter().find(|node| node.given_name == given_name);
         found.with_context(|| format!("no node {given_name}, only {names:?}"))
+    }
+
+    /// What the running process has used so far.
+    pub async fn usage(&self) -> Result<Usage> {
+        let process = self.process.lock().await;
+        let pid = process.as_ref().and_then(Child::id).context("the server is not running")?;
+        Usage::of(pid)
     }
 
     /// Everything it has logged, over all its starts.

@@ -84,7 +84,7 @@ impl Part {
 }
 
 impl Driven {
-    /// Builds the server and the three client drivers.
+    /// Builds the server, the three client drivers, and what fills a database with synthetic nodes.
     fn build(go: &Go, phases: &mut Phases) -> Result<Self> {
         let target = target_dir()?;
         let drivers = target.join("drivers");
@@ -94,13 +94,14 @@ impl Driven {
             .run("build the old tsnet driver", || go.build("integration/tsnet-old", &tsnet_old))?;
         phases.run("build the tailscale-rs driver", || build_tailscale_rs(&drivers))?;
         phases.run("build the server", || {
-            execute(&mut cargo("build --package meshcontrol --locked"))
+            execute(&mut cargo("build --package meshcontrol --package mesh-giant --locked"))
         })?;
         Ok(Self(vec![
             ("MESHCONTROL_TEST_TSNET", tsnet),
             ("MESHCONTROL_TEST_TSNET_OLD", tsnet_old),
             ("MESHCONTROL_TEST_TAILSCALE_RS", drivers.join("debug/mesh-driver-tailscale-rs")),
             ("MESHCONTROL_TEST_BINARY", target.join("debug/meshcontrol")),
+            ("MESHCONTROL_TEST_GIANT", target.join("debug/meshgiant")),
         ]))
     }
 }

@@ -38,6 +38,7 @@ mod a_refused_key_tells_the_user_why;
 mod a_restart_of_the_server_is_hardly_noticed;
 mod a_restarted_client_is_the_same_node;
 mod a_server_does_not_start_with_an_invalid_policy;
+mod a_stock_client_takes_a_large_tailnet_in_steps;
 mod a_strict_client_follows_policies;
 mod a_strict_client_needs_one_map_stream;
 mod a_subnet_route_is_used_once_approved;
