@@ -1,98 +1,61 @@
-//! `cargo xtask bench`: every bench of the workspace on a release build, with Postgres at hand.
+//! `cargo xtask bench`: the benches of the crates, and whole servers under load.
 //!
 //! The figures are printed under a heading that names the machine and the commit, ready to be pasted into
 //! `docs/benchmarks.md`.
 
+pub(crate) mod e2e;
+mod giant;
+mod micro;
+
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
-use cargo_metadata::{MetadataCommand, TargetKind};
-use clap::Args;
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
 
-use crate::command::{at_root, cargo, execute, output, root};
+use crate::command::{at_root, output};
 use crate::phases::Phases;
-use crate::postgres::{Durability, Postgres, URL_VARIABLE};
 
-/// Which benches to run.
+/// What to measure.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    whole: Option<Whole>,
     /// Only the benches of this name; all of them when absent
     bench: Option<String>,
 }
 
-/// One bench target of the workspace.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Bench {
-    package: String,
-    name: String,
+/// What measures whole servers.
+#[derive(Debug, Subcommand)]
+enum Whole {
+    /// Run the workloads W1 to W8 against the server, side by side with other servers
+    E2e(e2e::Options),
+    /// Have nodes come and go in tailnets of many synthetic nodes, seen by one real one
+    Giant(giant::Options),
 }
 
-/// Builds the benches, then runs them one after the other.
+/// Measures what is asked for.
 ///
 /// # Errors
-/// An unknown name, no Postgres, or a bench that fails.
+/// See [`micro::run`], [`e2e::run`] and [`giant::run`].
 pub(crate) fn run(options: &Options, phases: &mut Phases) -> Result<()> {
-    let benches = chosen(options)?;
-    phases.run("build the benches", || {
-        benches.iter().try_for_each(|bench| execute(bench.command().arg("--no-run")))
-    })?;
-    let postgres = phases.run("start Postgres", || Postgres::provide(Durability::Full))?;
-    println!("\n{}\n", heading(&postgres)?);
-    for bench in &benches {
-        phases.run(&format!("bench {}", bench.name), || {
-            execute(bench.command().env(URL_VARIABLE, postgres.url()))
-        })?;
-    }
-    Ok(())
-}
-
-fn chosen(options: &Options) -> Result<Vec<Bench>> {
-    let mut benches = Bench::all()?;
-    if let Some(name) = &options.bench {
-        benches.retain(|bench| bench.name == *name);
-        if benches.is_empty() {
-            bail!("no bench {name:?} in the workspace");
-        }
-    }
-    Ok(benches)
-}
-
-impl Bench {
-    /// Every bench target of the workspace, in order of package and name.
-    fn all() -> Result<Vec<Self>> {
-        let metadata = MetadataCommand::new().current_dir(root()).no_deps().exec()?;
-        let mut benches: Vec<_> = metadata
-            .packages
-            .iter()
-            .flat_map(|package| package.targets.iter().map(move |target| (package, target)))
-            .filter(|(_, target)| target.kind.contains(&TargetKind::Bench))
-            .map(|(package, target)| Self {
-                package: package.name.to_string(),
-                name: target.name.clone(),
-            })
-            .collect();
-        benches.sort();
-        Ok(benches)
-    }
-
-    fn command(&self) -> Command {
-        let mut command = cargo("bench --quiet --locked --package");
-        command.args([&self.package, "--bench", &self.name]);
-        command
+    match &options.whole {
+        Some(Whole::E2e(options)) => e2e::run(options, phases),
+        Some(Whole::Giant(options)) => giant::run(options, phases),
+        None => micro::run(options.bench.as_deref(), phases),
     }
 }
 
-/// The heading above a set of figures: commit, processor, memory, kernel, compiler and Postgres.
-fn heading(postgres: &Postgres) -> Result<String> {
+/// The heading above a set of figures: commit, processor, memory, kernel, compiler and what else was used.
+fn heading(used: &str) -> Result<String> {
     let commit = output(at_root("git").args(["log", "-1", "--format=%cs, commit %h"]))?;
     let changed = output(at_root("git").args(["status", "--porcelain", "--untracked-files=no"]))?;
     let mark = if changed.is_empty() { "" } else { " and uncommitted changes" };
     let rustc = output(Command::new("rustc").arg("--version"))?;
     let kernel = output(Command::new("uname").arg("-sr"))?;
     let machine = machine().context("cannot tell the machine from /proc")?;
-    let postgres = postgres.version()?;
-    Ok(format!("## {commit}{mark}\n\n{machine}; {kernel}; {rustc}; {postgres}."))
+    Ok(format!("## {commit}{mark}\n\n{machine}; {kernel}; {rustc}; {used}."))
 }
 
 /// Processor and memory, as Linux tells them.

@@ -70,6 +70,14 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
+/// Words to put before a command line so that the process ends with us, however we end; none where util-linux is missing.
+pub(crate) fn ending_with_us(signal: &str) -> Vec<String> {
+    let words = |setpriv: PathBuf| {
+        vec![setpriv.display().to_string(), "--pdeathsig".to_owned(), signal.to_owned()]
+    };
+    find("setpriv").map(words).unwrap_or_default()
+}
+
 fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default();
     let words = std::iter::once(program).chain(command.get_args());

@@ -7,13 +7,14 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
-use crate::command::{find, output};
+use crate::command::{ending_with_us, find, output};
 
 /// The environment variable under which tests and benches find Postgres, as a URL.
 ///
@@ -95,6 +96,24 @@ impl Postgres {
                 output(programs.command("postgres", directory.path()).arg("--version"))
             }
         }
+    }
+
+    /// Makes an empty database of its own name and returns its URL.
+    ///
+    /// # Errors
+    /// When `psql` is missing, or the role may not create databases.
+    pub(crate) fn fresh_database(&self) -> Result<String> {
+        static MADE: AtomicUsize = AtomicUsize::new(1);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("bench_{}_{number}", std::process::id());
+        let psql = match self {
+            Self::Given(_) => PathBuf::from("psql"),
+            Self::Private(cluster) => cluster.programs.directory.join("psql"),
+        };
+        let statement = format!("CREATE DATABASE {name}");
+        output(Command::new(psql).args(["--quiet", "--command", &statement, self.url()]))?;
+        let (server, _) = self.url().rsplit_once('/').context("a URL of a database has a path")?;
+        Ok(format!("{server}/{name}"))
     }
 
     /// The URL to connect with.
@@ -179,14 +198,11 @@ impl Programs {
         self.as_account(Command::new(self.directory.join(program)), home)
     }
 
-    /// The server, which ends with us however we end, where util-linux can see to that.
     fn server(&self, home: &Path) -> Command {
-        let server = self.directory.join("postgres");
-        let Some(setpriv) = find("setpriv") else {
-            return self.as_account(Command::new(server), home);
-        };
-        let mut command = Command::new(setpriv);
-        command.args(["--pdeathsig", "INT"]).arg(server);
+        let mut words = ending_with_us("INT");
+        words.push(self.directory.join("postgres").display().to_string());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         self.as_account(command, home)
     }
 
@@ -242,7 +258,7 @@ fn find_account(accounts: &str, name: &str) -> Option<Account> {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
