@@ -1,13 +1,18 @@
 //! Argon2id in PHC form.
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use argon2::password_hash::PasswordHasher;
+use argon2::password_hash::phc::{Output, PasswordHash};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use mesh_model::SecretHash;
 use thiserror::Error;
 
 /// Salt, in bytes: what the PHC string specification recommends.
 pub(super) const SALT_BYTES: usize = 16;
+
+/// Largest piece of memory that is kept, in KiB.
+const BLOCKS_KEPT_MAX: usize = 8 << 10;
 
 /// What computing one hash costs.
 ///
@@ -37,9 +42,48 @@ pub(super) fn hash(secret: &str, salt: &[u8; SALT_BYTES], cost: &HashCost) -> Se
     SecretHash(hash.to_string())
 }
 
-/// Whether a hash was made of this secret. Costs the same either way; a hash that cannot be read matches
-/// nothing.
-pub(super) fn matches(secret: &str, hash: &SecretHash) -> bool {
-    PasswordHash::new(&hash.0)
-        .is_ok_and(|hash| Argon2::default().verify_password(secret.as_bytes(), &hash).is_ok())
+/// Memory for hashes to go through. Having the system hand out and take back megabytes for each hash costs as much as
+/// the hash, so a few pieces are kept.
+#[derive(Debug, Default)]
+pub(super) struct Memory(Mutex<Vec<Vec<Block>>>);
+
+impl Memory {
+    /// Whether a hash was made of this secret. Costs the same either way; a hash that cannot be read matches nothing.
+    pub(super) fn matches(&self, secret: &str, hash: &SecretHash) -> bool {
+        let mut blocks = self.pieces().pop().unwrap_or_default();
+        let verdict = compare(secret, hash, &mut blocks).unwrap_or(false);
+        if blocks.len() <= BLOCKS_KEPT_MAX {
+            self.pieces().push(blocks);
+        }
+        verdict
+    }
+
+    /// As many as there were hashes at once, and nothing under the lock panics half-way.
+    fn pieces(&self) -> MutexGuard<'_, Vec<Vec<Block>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `None` if the hash cannot be read.
+fn compare(secret: &str, hash: &SecretHash, memory: &mut Vec<Block>) -> Option<bool> {
+    let stored = PasswordHash::new(&hash.0).ok()?;
+    let (salt, output) = (stored.salt?, stored.hash?);
+    let algorithm = Algorithm::new(stored.algorithm.as_str()).ok()?;
+    let version = stored.version.map_or(Ok(Version::V0x13), Version::try_from).ok()?;
+    let params = Params::try_from(&stored).ok()?;
+    let blocks = params.block_count();
+    if memory.len() < blocks {
+        memory.resize(blocks, Block::new());
+    }
+    let mut computed = vec![0; output.len()];
+    Argon2::new(algorithm, version, params)
+        .hash_password_into_with_memory(
+            secret.as_bytes(),
+            &salt,
+            &mut computed,
+            &mut memory[..blocks],
+        )
+        .ok()?;
+    // `Output` compares in constant time.
+    Some(Output::new(&computed).ok()? == output)
 }

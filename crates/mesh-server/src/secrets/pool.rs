@@ -5,9 +5,9 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-/// How many may wait for a core. At a millisecond each, the last one waits about a second per core; beyond
-/// that the answer is [`Busy`], and whoever asked comes back later.
-const WAITING_MAX: usize = 1024;
+/// How many may wait for a core. At a millisecond each, the last one waits about four seconds on one core, which clients
+/// put up with; beyond that the answer is [`Busy`], and whoever asked comes back later.
+const WAITING_MAX: usize = 4096;
 
 /// Too many wait already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -2,6 +2,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use mesh_model::{ApiKey, ApiKeyId, PreauthKey, PreauthKeyId, Tailnet, TailnetId};
 use mesh_state::{Loaded, Settings, Snapshot, State};
@@ -72,6 +73,30 @@ fn minted_keys_are_well_formed_and_hide_their_text() {
         assert_eq!(kind.unmask(&kind.masked(key.public_id)), key.public_id);
         assert_eq!(kind.unmask(key.public_id), key.public_id);
     }
+}
+
+#[tokio::test]
+async fn two_thousand_who_present_keys_at_once_are_all_verified() {
+    const KEYS: u64 = 2000;
+    let minted: Vec<_> = (0..KEYS).map(|_| mint(KeyKind::Preauth, &cheap()).unwrap()).collect();
+    let mut tailnet = Tailnet::default();
+    for (id, key) in (1..).zip(&minted) {
+        let row = with_preauth_key(key).tailnet.preauth_keys().next().unwrap().clone();
+        let id = PreauthKeyId(id);
+        tailnet.put_preauth_key(Arc::new(PreauthKey { id, ..PreauthKey::clone(&row) }));
+    }
+    let snapshot = snapshot_of(tailnet);
+    let verifier = Verifier::new(cheap()).unwrap();
+    let verify = |text| verifier.verify_preauth(text, &snapshot);
+    let one_key = join_all((0..KEYS).map(|_| verify(&minted[0].text))).await;
+    assert!(one_key.iter().all(|found| *found == Ok(PreauthKeyId(1))));
+    assert_eq!(verifier.hashes_computed(), 1);
+    let many_keys = join_all(minted.iter().map(|key| verify(&key.text))).await;
+    assert!(many_keys.iter().zip(1..).all(|(found, id)| *found == Ok(PreauthKeyId(id))));
+    assert_eq!(verifier.hashes_computed(), KEYS);
+    assert_eq!(verifier.recall_preauth(&minted[9].text, &snapshot), Some(PreauthKeyId(10)));
+    let guessed = with_other_secret(&minted[9].text);
+    assert_eq!(verifier.recall_preauth(&guessed, &snapshot), None);
 }
 
 #[test]

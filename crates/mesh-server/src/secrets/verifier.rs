@@ -1,13 +1,14 @@
 //! Verifies keys that are presented.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mesh_model::{ApiKeyId, PreauthKeyId, SecretHash};
 use mesh_state::Snapshot;
 use thiserror::Error;
 
-use super::hash::{self, HashCost};
+use super::hash::{HashCost, Memory};
 use super::pool::{Busy, Pool};
 use super::text::{KeyKind, KeyText, MintError, Minted, mint};
 use super::verified::{Digest, Flights, VerifiedKeys};
@@ -46,6 +47,7 @@ pub struct Verifier {
     /// What secrets of unknown keys are compared with.
     decoy: SecretHash,
     pool: Pool,
+    memory: Arc<Memory>,
     verified: VerifiedKeys,
     flights: Flights,
     hashes_computed: AtomicU64,
@@ -64,6 +66,7 @@ impl Verifier {
             cost,
             digest_key,
             pool: Pool::new(),
+            memory: Arc::default(),
             verified: VerifiedKeys::default(),
             flights: Flights::default(),
             hashes_computed: AtomicU64::new(0),
@@ -98,6 +101,13 @@ impl Verifier {
         let row = snapshot.tailnet.api_key_by_public_id(key.public_id);
         self.check(presented, key.secret, row.map(|row| (row.id.0, &row.hash))).await?;
         row.map(|row| row.id).ok_or(VerifyError::UnknownKey)
+    }
+
+    /// Finds the preauth key whose text was presented if it is remembered; computes no hash.
+    pub fn recall_preauth(&self, presented: &str, snapshot: &Snapshot) -> Option<PreauthKeyId> {
+        let key = KeyText::parse(KeyKind::Preauth, presented)?;
+        let row = snapshot.tailnet.preauth_key_by_public_id(key.public_id)?;
+        self.verified.contains(&self.digest(presented), row.id.0, &row.hash).then_some(row.id)
     }
 
     /// Finds the API key whose text was presented if it is remembered; computes no hash.
@@ -150,7 +160,8 @@ impl Verifier {
 
     async fn compute(&self, secret: &str, hash: &SecretHash) -> Result<bool, Busy> {
         let (secret, hash) = (secret.to_owned(), hash.clone());
-        let verdict = self.pool.run(move || hash::matches(&secret, &hash)).await;
+        let memory = self.memory.clone();
+        let verdict = self.pool.run(move || memory.matches(&secret, &hash)).await;
         self.hashes_computed.fetch_add(u64::from(verdict.is_ok()), Ordering::Relaxed);
         verdict
     }
