@@ -8,6 +8,9 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::sync::watch;
 
+/// Over how many seconds those come back for whom there was no room.
+const RETRY_SPREAD_SECONDS: u64 = 3;
+
 /// Largest request bodies, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
@@ -95,6 +98,12 @@ pub(crate) fn network(source: IpAddr) -> IpAddr {
             .to_ipv4_mapped()
             .map_or_else(|| IpAddr::V6((u128::from(v6) >> 64 << 64).into()), IpAddr::V4),
     }
+}
+
+/// In how many seconds somebody may come back for whom there was no room: soon, but not all at once.
+pub(crate) fn retry_soon() -> u64 {
+    // Without randomness all come back at once, and some of them once more.
+    1 + getrandom::u64().unwrap_or_default() % RETRY_SPREAD_SECONDS
 }
 
 /// Ends when a connection's first request has not come within `patience`; never, once it came.

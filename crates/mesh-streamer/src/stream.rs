@@ -312,7 +312,7 @@ fn spawn_departure(shared: Arc<Shared>, node: NodeId, session: SessionId) {
         sleep(shared.settings.offline_grace).await;
         let snapshot = shared.store.snapshot();
         if snapshot.tailnet.node(node).is_some_and(|node| node.session == Some(session)) {
-            shared.store.submit_soft(Command::Disconnect { node, session }).await;
+            shared.store.submit_soft(Command::Disconnect { node, session });
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_model::{ApiKey, Node, PolicyVersion, PreauthKey, Tailnet, TailnetId, Tombstone, User};
 use mesh_state::{Batch, Counters, Loaded, Write};
@@ -136,6 +136,8 @@ pub struct MemoryDatabase {
     is_down: AtomicBool,
     guard: Mutex<Option<Guard>>,
     commits: Mutex<Vec<usize>>,
+    /// Held while commits are to wait.
+    gate: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl MemoryDatabase {
@@ -159,6 +161,16 @@ impl MemoryDatabase {
         self.commits.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Has commits wait until what is returned is dropped.
+    pub async fn stall(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        self.gate.clone().lock_owned().await
+    }
+
+    /// Writes an empty batch behind the store's back, as a second server does.
+    pub fn overtake(&self) {
+        self.rows().revision += 1;
+    }
+
     fn check(&self) -> Result<(), PersistError> {
         if self.is_down.load(Ordering::SeqCst) {
             return Err(PersistError::Unavailable("the test took it down".into()));
@@ -174,14 +186,19 @@ impl Persist for MemoryDatabase {
     }
 
     async fn commit(&self, batch: &Batch) -> Result<(), PersistError> {
+        drop(self.gate.lock().await);
         self.check()?;
         let guard = *self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         if guard.is_some_and(|is_refused| batch.writes.iter().any(is_refused)) {
             return Err(PersistError::Conflict { what: "the test's guard".to_owned() });
         }
-        self.rows()
-            .commit(batch)
+        let mut rows = self.rows();
+        if batch.revision != rows.revision + 1 {
+            return Err(PersistError::Overtaken);
+        }
+        rows.commit(batch)
             .map_err(|RowsError(what)| PersistError::Conflict { what: what.to_owned() })?;
+        drop(rows);
         self.commits.lock().unwrap_or_else(PoisonError::into_inner).push(batch.writes.len());
         Ok(())
     }

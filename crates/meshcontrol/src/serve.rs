@@ -57,8 +57,11 @@ pub(crate) async fn run(config: Config, data_dir: &Path) -> anyhow::Result<()> {
     let hangups = signal(SignalKind::hangup())?;
     files::raise_file_limit();
     files::make_data_dir(data_dir)?;
-    let server = Server::start(config, data_dir, hangups).await?;
-    signals.next().await;
+    let mut server = Server::start(config, data_dir, hangups).await?;
+    tokio::select! {
+        () = signals.next() => {}
+        () = server.storage.fails() => anyhow::bail!("the node store has ended: the log says why"),
+    }
     tracing::info!("stopping; another signal stops at once");
     tokio::select! {
         biased;
@@ -127,6 +130,13 @@ impl Storage {
         let writer = tokio::spawn(writer.run(hard.clone()));
         let follower = first.settle(&store).await?;
         Ok((Self { database, store, writer, hard }, follower))
+    }
+
+    /// Ends when the writer has ended by itself, with which the server is of no more use.
+    async fn fails(&mut self) {
+        if let Err(error) = (&mut self.writer).await {
+            tracing::error!(%error, "the writer failed");
+        }
     }
 
     /// Has what still waits written, and closes the database.

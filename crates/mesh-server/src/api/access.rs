@@ -75,7 +75,7 @@ async fn authorize(
     let key = key.ok_or_else(|| Problem::unauthorized("the API key has expired or was deleted"))?;
     let is_stale = |last_seen_at: Timestamp| now.duration_since(last_seen_at) >= LAST_SEEN_STEP;
     if key.last_seen_at.is_none_or(is_stale) {
-        state.store.submit_soft(Command::TouchApiKey { key: id }).await;
+        state.store.submit_soft(Command::TouchApiKey { key: id });
     }
     Ok(Author(key.public_id.clone()))
 }

@@ -136,7 +136,8 @@ impl From<SubmitError> for Problem {
         match error {
             SubmitError::Refused(refusal) => refusal.into(),
             SubmitError::Unavailable(_) => Self::unavailable("the database is not available"),
-            SubmitError::Closed => Self::unavailable(error.to_string()),
+            SubmitError::Busy => Self::busy(error.to_string()),
+            SubmitError::TimedOut | SubmitError::Closed => Self::unavailable(error.to_string()),
         }
     }
 }

@@ -23,6 +23,7 @@ use super::channel::{BodyError, read_json};
 use super::from_wire;
 use super::identity::{IdentityError, identify};
 use crate::App;
+use crate::limits::retry_soon;
 
 /// Why a map request was refused.
 #[derive(Debug, Error)]
@@ -37,6 +38,8 @@ pub(crate) enum MapError {
     Compression(String),
     #[error("the node changed meanwhile: try again")]
     Overtaken,
+    #[error("too many requests: try again in a moment")]
+    Busy,
     #[error("the server cannot take requests now")]
     Unavailable,
 }
@@ -48,10 +51,16 @@ impl IntoResponse for MapError {
             Self::Identity(error) => return error.into_response(),
             Self::TooOld | Self::Compression(_) => StatusCode::BAD_REQUEST,
             Self::Overtaken => StatusCode::CONFLICT,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy => return retry_later(StatusCode::TOO_MANY_REQUESTS, &self),
+            Self::Unavailable => return retry_later(StatusCode::SERVICE_UNAVAILABLE, &self),
         };
         (status, self.to_string()).into_response()
     }
+}
+
+/// Clients back off by themselves; proxies and people read when.
+fn retry_later(status: StatusCode, error: &MapError) -> Response {
+    (status, [(header::RETRY_AFTER, retry_soon().to_string())], error.to_string()).into_response()
 }
 
 /// Answers the three kinds of map requests: the stream, the lite update, and the single map.
@@ -82,7 +91,7 @@ pub(crate) async fn map(
     }
     if request.omit_peers && !request.read_only {
         let update = from_wire::node_update(node.id, &request);
-        app.store.submit_soft(Command::UpdateNode(Box::new(update))).await;
+        app.store.submit_soft(Command::UpdateNode(Box::new(update)));
         return Ok(StatusCode::OK.into_response());
     }
     let frame = app.streamer.once(node.id, compression).ok_or(IdentityError::Unknown)?;
@@ -111,7 +120,10 @@ async fn open(
     let opened = tokio::spawn(async move {
         match store.submit(connect).await {
             Ok(Outcome::Connected(session)) => Ok(streamer.open(id, session, compression)),
-            Err(SubmitError::Unavailable(_) | SubmitError::Closed) => Err(MapError::Unavailable),
+            Err(SubmitError::Busy) => Err(MapError::Busy),
+            Err(SubmitError::Unavailable(_) | SubmitError::TimedOut | SubmitError::Closed) => {
+                Err(MapError::Unavailable)
+            }
             _ => Err(MapError::Overtaken),
         }
     });

@@ -18,6 +18,7 @@ use super::Channel;
 use super::channel::{BodyError, read_json};
 use super::from_wire;
 use crate::App;
+use crate::limits::retry_soon;
 use crate::secrets::VerifyError;
 
 /// How long a client that waits for approval is held before it is told to ask again. Idle connections live
@@ -52,7 +53,8 @@ impl IntoResponse for RegisterError {
                 (StatusCode::TOO_MANY_REQUESTS, retry, self.to_string()).into_response()
             }
             Self::Unavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, self.to_string()).into_response()
+                let retry = [(header::RETRY_AFTER, retry_soon().to_string())];
+                (StatusCode::SERVICE_UNAVAILABLE, retry, self.to_string()).into_response()
             }
         }
     }
@@ -63,7 +65,10 @@ impl From<SubmitError> for RegisterError {
         match error {
             SubmitError::Refused(Refusal::TooManyLogins) => Self::TooMany(LOGINS_RETRY_SECONDS),
             SubmitError::Refused(refusal) => Self::Refused(refusal.to_string()),
-            SubmitError::Unavailable(_) | SubmitError::Closed => Self::Unavailable,
+            SubmitError::Busy => Self::TooMany(retry_soon()),
+            SubmitError::Unavailable(_) | SubmitError::TimedOut | SubmitError::Closed => {
+                Self::Unavailable
+            }
         }
     }
 }
@@ -117,12 +122,16 @@ async fn verify(
     {
         return Ok(None);
     }
+    // Whoever shares an address with somebody who guesses keys is not turned away with one that is known to be right.
+    if let Some(key) = app.verifier.recall_preauth(presented, &snapshot) {
+        return Ok(Some(key));
+    }
     if let Some(wait) = channel.source.and_then(|source| app.attempts.wait(source)) {
         return Err(RegisterError::TooMany(wait.as_secs().max(1)));
     }
     match app.verifier.verify_preauth(presented, &snapshot).await {
         Ok(key) => Ok(Some(key)),
-        Err(VerifyError::Busy) => Err(RegisterError::TooMany(1)),
+        Err(VerifyError::Busy) => Err(RegisterError::TooMany(retry_soon())),
         Err(error) => {
             if let Some(source) = channel.source {
                 app.attempts.record(source, error);

@@ -1,6 +1,5 @@
 //! When a stream starts over with everything.
 
-use mesh_model::ApiKeyId;
 use mesh_state::Command;
 use mesh_store::EPOCHS_MAX;
 use mesh_testkit::at;
@@ -51,8 +50,8 @@ async fn a_reader_that_slept_for_too_many_epochs_is_told_everything() {
     let lab = Lab::new().await;
     let (viewer, node) = (lab.join(1).await, lab.join(2).await);
     let mut stream = lab.follow(viewer).await;
-    for _ in 0..EPOCHS_MAX {
-        lab.must(Command::TouchApiKey { key: ApiKeyId(1) }).await;
+    for port in 1000..1000 + u16::try_from(EPOCHS_MAX).expect("few") {
+        lab.move_to(node, port).await;
     }
     lab.move_to(node, 7).await;
     let told = next(&mut stream).await.expect("a message");

@@ -150,7 +150,8 @@ fn is_admitted(snapshot: &Snapshot, key: &NodePublic, now: Timestamp) -> bool {
 /// Cuts nodes off the relay as soon as they are deleted, have expired, or changed their key.
 fn spawn_cutter(relay: Relay, store: Handle, stop: CancellationToken) {
     let mut epochs = store.subscribe();
-    let mut cursor = store.snapshot().epoch;
+    // Held, so that the store knows what lies between it and the newest.
+    let mut seen = store.snapshot();
     tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -158,14 +159,14 @@ fn spawn_cutter(relay: Relay, store: Handle, stop: CancellationToken) {
                 () = stop.cancelled() => return,
                 changed = epochs.changed() => if changed.is_err() { return },
             }
-            let Some(span) = store.since(cursor) else {
-                cursor = store.snapshot().epoch;
+            let Some(span) = store.since(seen.epoch) else {
+                seen = store.snapshot();
                 continue;
             };
-            cursor = span.to.epoch;
             for key in gone(&span) {
                 relay.disconnect(&key);
             }
+            seen = span.to;
         }
     });
 }

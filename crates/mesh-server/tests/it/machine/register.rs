@@ -215,7 +215,7 @@ async fn one_key_for_one_node_has_one_winner() {
 #[tokio::test]
 async fn nothing_is_registered_while_the_database_is_away() {
     let server = TestServer::start().await;
-    server.expect_alarm("the database did not take a batch");
+    server.expect_alarm("the database does not take changes");
     let key = server.preauth_key(|key| key).await;
     let client = server.client(1).await;
     server.database.set_down(true);
