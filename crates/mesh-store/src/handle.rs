@@ -1,14 +1,20 @@
 //! The way in: commands to the writer, snapshots from it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mesh_state::{Command, Outcome, Refusal, Snapshot};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::Span;
 use crate::epochs::Epochs;
+use crate::soft::Soft;
+
+/// Longest wait for the answer to a command. Clients and their proxies are patient for ten seconds and more; a database
+/// that takes longer is as good as away.
+pub const ANSWER_MAX: Duration = Duration::from_secs(4);
 
 /// Why a command did not happen.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -19,12 +25,20 @@ pub enum SubmitError {
     /// The database did not take it; nothing has changed.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// Too many commands wait already; nothing has changed.
+    #[error("too many changes wait: try again in a moment")]
+    Busy,
+    /// No answer in time. What was asked for may still happen, so it is worth asking again for the same.
+    #[error(
+        "the database has not answered in time: look whether the change was made, or try again"
+    )]
+    TimedOut,
     /// The server is stopping.
     #[error("the server is stopping")]
     Closed,
 }
 
-/// A command on its way, and who waits for its outcome.
+/// A command on its way, and who waits for its outcome. Soft ones have nobody.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) command: Command,
@@ -38,12 +52,17 @@ pub(crate) struct Request {
 #[derive(Debug, Clone)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    soft: Arc<Soft>,
     epochs: Arc<Epochs>,
 }
 
 impl Handle {
-    pub(crate) fn new(requests: mpsc::Sender<Request>, epochs: Arc<Epochs>) -> Self {
-        Self { requests, epochs }
+    pub(crate) fn new(
+        requests: mpsc::Sender<Request>,
+        soft: Arc<Soft>,
+        epochs: Arc<Epochs>,
+    ) -> Self {
+        Self { requests, soft, epochs }
     }
 
     /// The newest snapshot.
@@ -56,7 +75,8 @@ impl Handle {
         self.epochs.subscribe()
     }
 
-    /// What lies between the epoch `cursor` and the newest; `None` if that is too long ago to be known.
+    /// What lies between the epoch `cursor` and the newest; `None` if that is too long ago to be known. Whoever wants to
+    /// be sure of an answer for the last [`EPOCHS_MAX`](crate::EPOCHS_MAX) epochs holds the snapshot at the cursor.
     pub fn since(&self, cursor: u64) -> Option<Span> {
         self.epochs.since(cursor)
     }
@@ -66,20 +86,30 @@ impl Handle {
         self.requests.max_capacity() - self.requests.capacity()
     }
 
-    /// Has a command carried out and waits until it is on disk and published.
+    /// How many soft commands wait beside the queue: at most a few for each node.
+    pub fn soft_depth(&self) -> usize {
+        self.soft.len()
+    }
+
+    /// Has a command carried out and waits until it is on disk and published, for [`ANSWER_MAX`] at most.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; it is [`SubmitError::Busy`] at once while the queue is full. Whoever stops waiting before the
+    /// writer has come to the command has not asked for it.
     pub async fn submit(&self, command: Command) -> Result<Outcome, SubmitError> {
         let (reply, outcome) = oneshot::channel();
         let request = Request { command, at: Instant::now(), reply: Some(reply) };
-        self.requests.send(request).await.map_err(|_| SubmitError::Closed)?;
-        outcome.await.map_err(|_| SubmitError::Closed)?
+        self.requests.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SubmitError::Busy,
+            mpsc::error::TrySendError::Closed(_) => SubmitError::Closed,
+        })?;
+        let answer = timeout(ANSWER_MAX, outcome).await.map_err(|_| SubmitError::TimedOut)?;
+        answer.map_err(|_| SubmitError::Closed)?
     }
 
-    /// Hands over a command that may be lost and whose outcome nobody needs. Waits only while the queue is
-    /// full.
-    pub async fn submit_soft(&self, command: Command) {
-        debug_assert!(command.is_soft(), "a durable command wants its answer");
-        // A store that is stopping takes no more soft commands, and clients send them again.
-        let request = Request { command, at: Instant::now(), reply: None };
-        let _ = self.requests.send(request).await;
+    /// Hands over a command that may be lost in a crash and whose outcome nobody needs: an update of a node, the end of
+    /// its stream, the use of an API key. It never waits, and takes the place of an earlier one of its kind.
+    pub fn submit_soft(&self, command: Command) {
+        self.soft.put(command);
     }
 }

@@ -8,11 +8,13 @@
 mod epochs;
 mod handle;
 mod metrics;
+mod outage;
 mod persist;
+mod soft;
 mod writer;
 
 pub use epochs::{EPOCHS_MAX, Span};
-pub use handle::{Handle, SubmitError};
+pub use handle::{ANSWER_MAX, Handle, SubmitError};
 pub use metrics::Metrics;
 pub use persist::{Persist, PersistError};
 pub use writer::{BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Writer};

@@ -111,7 +111,7 @@ impl Metrics {
 
     pub(crate) fn failed(&self, error: &PersistError) {
         match error {
-            PersistError::Conflict { .. } => self.conflicts.inc(),
+            PersistError::Conflict { .. } | PersistError::Overtaken => self.conflicts.inc(),
             PersistError::Unavailable(_) => self.unavailable.inc(),
         };
     }

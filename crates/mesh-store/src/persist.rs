@@ -10,13 +10,16 @@ use thiserror::Error;
 /// Why a batch is not on disk.
 #[derive(Debug, Error)]
 pub enum PersistError {
-    /// A guard or a unique constraint of the database said no: its rows are not what memory believes.
-    /// Nothing was written.
+    /// A unique constraint or a guard of the database said no: a row is not what memory believes. Nothing was written.
     #[error("the database refused the change: {what}")]
     Conflict {
         /// Which guard or constraint.
         what: String,
     },
+    /// The tailnet's revision is another: somebody else has written to it, or the database was set back to an earlier
+    /// day. Nothing was written, and nothing can be from here.
+    #[error("the database holds changes that are not ours, or has lost some that were")]
+    Overtaken,
     /// The database could not be reached or failed. Nothing was written, as far as can be known: an
     /// implementation whose commit got no answer finds out by the batch's `change` row before it says so.
     #[error("the database failed")]

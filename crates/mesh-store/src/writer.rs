@@ -1,5 +1,6 @@
 //! The writer task: commands in, one transaction and one snapshot per batch out.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,19 +13,22 @@ use tokio_util::sync::CancellationToken;
 use crate::epochs::Epochs;
 use crate::handle::Request;
 use crate::metrics::Metrics;
+use crate::outage::{Outage, error_chain};
+use crate::soft::Soft;
 use crate::{Handle, Persist, PersistError, SubmitError};
 
 /// Most commands in one batch: beyond it a transaction's fixed cost is no longer felt.
 pub const BATCH_COMMANDS_MAX: usize = 256;
 
-/// Most commands that wait for the writer. When it is full, whoever submits waits.
+/// Most commands that wait for the writer: a second or less of work. When it is full, whoever submits is told to come
+/// back later.
 pub const QUEUE_COMMANDS_MAX: usize = 4096;
 
 /// Longest sleep before the writer looks at the clock again, which may have been set.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
 
-/// How long a sweep that the database refused is put off.
-const SWEEP_RETRY: Duration = Duration::from_secs(1);
+/// How long soft commands and chores that the database did not take are put off.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 type Answer = Result<Outcome, SubmitError>;
 
@@ -36,6 +40,12 @@ pub struct Writer<P> {
     clock: Arc<dyn Clock>,
     epochs: Arc<Epochs>,
     requests: mpsc::Receiver<Request>,
+    soft: Arc<Soft>,
+    /// From when on soft commands are worth a try.
+    soft_at: Instant,
+    outage: Outage,
+    /// Whether the database is somebody else's.
+    is_overtaken: bool,
     /// The most commands it takes in one batch.
     batch_max: usize,
     sweep_at: Instant,
@@ -47,16 +57,21 @@ impl<P: Persist> Writer<P> {
     pub fn new(state: State, persist: Arc<P>, clock: Arc<dyn Clock>) -> (Self, Handle) {
         let (sender, requests) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let epochs = Arc::new(Epochs::new(state.snapshot(clock.now())));
-        let handle = Handle::new(sender, epochs.clone());
-        let sweep_at = Instant::now();
+        let soft = Arc::<Soft>::default();
+        let handle = Handle::new(sender, soft.clone(), epochs.clone());
+        let now = Instant::now();
         let writer = Self {
             state,
             persist,
             clock,
             epochs,
             requests,
+            soft,
+            soft_at: now,
+            outage: Outage::default(),
+            is_overtaken: false,
             batch_max: BATCH_COMMANDS_MAX,
-            sweep_at,
+            sweep_at: now,
             metrics: Metrics::default(),
         };
         (writer, handle)
@@ -76,51 +91,83 @@ impl<P: Persist> Writer<P> {
         self
     }
 
-    /// Carries out commands until `stop`; then what still waits, and returns.
+    /// Carries out commands until `stop`; then what still waits, and returns. Returns early if somebody else writes to
+    /// the database: whoever reads it anew, by starting again, is right.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(self.batch_max);
-        loop {
+        while !self.is_overtaken {
+            let some_wait = async {
+                sleep_until(self.soft_at).await;
+                self.soft.some_wait().await;
+            };
             tokio::select! {
-                // Rank: stopping, commands, chores.
+                // Rank: stopping, commands, soft ones, chores.
                 biased;
                 () = stop.cancelled(), if !self.requests.is_closed() => self.requests.close(),
                 taken = self.requests.recv_many(&mut batch, self.batch_max) => {
                     if taken == 0 {
-                        return;
+                        return self.flush().await;
                     }
+                    self.gather(&mut batch).await;
                     self.commit_all(std::mem::take(&mut batch)).await;
                 }
+                () = some_wait => self.commit_all(Vec::new()).await,
                 () = sleep_until(self.sweep_at) => self.sweep().await,
             }
         }
     }
 
-    async fn commit_all(&mut self, requests: Vec<Request>) {
-        if let Some(oldest) = requests.first() {
-            self.metrics.took_batch(requests.len(), oldest.at);
+    /// Takes more commands: of those who were about to ask, and get to run first.
+    async fn gather(&mut self, batch: &mut Vec<Request>) {
+        if batch.len() < self.batch_max {
+            tokio::task::yield_now().await;
         }
+        while batch.len() < self.batch_max
+            && let Ok(request) = self.requests.try_recv()
+        {
+            batch.push(request);
+        }
+    }
+
+    /// Carries out the soft commands that are left at the end, if the database lets us.
+    async fn flush(&mut self) {
+        while self.soft.len() > 0 && !self.outage.is_on() {
+            self.commit_all(Vec::new()).await;
+        }
+    }
+
+    /// Carries out a batch, after the soft commands that wait. Who no longer waits for an answer has gone.
+    async fn commit_all(&mut self, mut requests: Vec<Request>) {
+        requests.retain(|request| request.reply.as_ref().is_some_and(|reply| !reply.is_closed()));
+        let mut batch = if self.soft_at <= Instant::now() {
+            self.soft.take(self.batch_max)
+        } else {
+            Vec::new()
+        };
+        batch.append(&mut requests);
+        let Some(oldest) = batch.iter().map(|request| request.at).min() else { return };
+        self.metrics.took_batch(batch.len(), oldest);
         let now = self.clock.now();
-        let (draft, requests, answers) =
-            apply_all(self.draft(now), requests, now, &self.metrics).await;
+        let (draft, batch, answers) = apply_all(self.draft(now), batch, now, &self.metrics).await;
         match self.commit(draft, now).await {
             Ok(()) => {
-                for (request, answer) in requests.into_iter().zip(answers) {
+                for (request, answer) in batch.into_iter().zip(answers) {
                     reply(request, answer);
                 }
             }
+            // Refusals too: what one of them rests on may have been in the same batch.
             Err(PersistError::Unavailable(error)) => {
-                tracing::error!(error = error_chain(&*error), "the database did not take a batch");
-                // Refusals too: what one of them rests on may have been in the same batch.
-                for request in requests {
-                    reply(request, Err(SubmitError::Unavailable(error.to_string())));
+                for request in batch {
+                    self.give_back(request, &*error);
                 }
             }
             Err(conflict @ PersistError::Conflict { .. }) => {
                 tracing::warn!(%conflict, "a batch is repeated command by command");
-                for request in requests {
+                for request in batch {
                     self.commit_one(request).await;
                 }
             }
+            Err(PersistError::Overtaken) => {}
         }
         self.schedule_sweep(Duration::ZERO);
     }
@@ -130,17 +177,27 @@ impl<P: Persist> Writer<P> {
         let (draft, mut requests, mut answers) =
             apply_all(self.draft(now), vec![request], now, &self.metrics).await;
         let (Some(request), Some(answer)) = (requests.pop(), answers.pop()) else { return };
-        let answer = match self.commit(draft, now).await {
-            Ok(()) => answer,
+        match self.commit(draft, now).await {
+            Ok(()) => reply(request, answer),
             Err(PersistError::Conflict { what }) => {
-                tracing::error!(what, "the database refused a command");
-                answer.and(Err(Refusal::Conflict.into()))
+                tracing::error!(
+                    what,
+                    "the database refused a change, as somebody else has written to it: start the server again to \
+                     have it read what is there"
+                );
+                reply(request, answer.and(Err(Refusal::Conflict.into())));
             }
-            Err(PersistError::Unavailable(error)) => {
-                Err(SubmitError::Unavailable(error.to_string()))
-            }
-        };
-        reply(request, answer);
+            Err(PersistError::Unavailable(error)) => self.give_back(request, &*error),
+            Err(PersistError::Overtaken) => {}
+        }
+    }
+
+    /// Says that the database is away. A soft command waits for it to come back: its client believes to have told us.
+    fn give_back(&self, request: Request, error: &dyn Error) {
+        match request.reply {
+            Some(_) => reply(request, Err(SubmitError::Unavailable(error.to_string()))),
+            None => self.soft.put_back(request.command, request.at),
+        }
     }
 
     /// A draft in which everything has been done that has fallen due by `now`: no snapshot shows a key as
@@ -158,20 +215,47 @@ impl<P: Persist> Writer<P> {
         self.state.next_deadline().is_some_and(|deadline| deadline <= now)
     }
 
-    /// Makes a draft durable and publishes it as the state at `now`; on an error it is dropped.
+    /// Makes a draft durable, and publishes it as the state at `now` if there is any news in it; on an error it is
+    /// dropped.
     async fn commit(&mut self, draft: Draft, now: Timestamp) -> Result<(), PersistError> {
         if let Some(batch) = draft.batch(now) {
             let since = Instant::now();
             let committed = self.persist.commit(&batch).await;
             self.metrics.committed(since);
-            committed.inspect_err(|error| self.metrics.failed(error))?;
+            self.note(&committed);
+            committed?;
         }
         let since = Instant::now();
+        let has_news = draft.has_news();
         let (state, changes) = draft.finish();
         self.state = state;
-        self.epochs.publish(self.state.snapshot(now), changes);
-        self.metrics.published(since);
+        if has_news {
+            self.epochs.publish(self.state.snapshot(now), changes);
+            self.metrics.published(since);
+        }
         Ok(())
+    }
+
+    /// Notes how it went with the database.
+    fn note(&mut self, committed: &Result<(), PersistError>) {
+        match committed {
+            Ok(()) => self.outage.ends(),
+            Err(error) => {
+                self.metrics.failed(error);
+                self.soft_at = Instant::now() + RETRY_PAUSE;
+                match error {
+                    PersistError::Conflict { .. } => {}
+                    PersistError::Unavailable(error) => self.outage.goes_on(&**error),
+                    PersistError::Overtaken => {
+                        self.is_overtaken = true;
+                        tracing::error!(
+                            "somebody else has written to the database, or it was set back to a backup: only one \
+                             server may use it; this one ends, and reads what is there when it is started again"
+                        );
+                    }
+                }
+            }
+        }
     }
 
     async fn sweep(&mut self) {
@@ -180,8 +264,8 @@ impl<P: Persist> Writer<P> {
         if self.is_sweep_due(now)
             && let Err(error) = self.commit(self.draft(now), now).await
         {
-            tracing::error!(error = error_chain(&error), "chores are put off");
-            retry = SWEEP_RETRY;
+            tracing::debug!(error = error_chain(&error), "chores are put off");
+            retry = RETRY_PAUSE;
         }
         self.schedule_sweep(retry);
     }
@@ -246,12 +330,4 @@ fn reply(request: Request, answer: Answer) {
         // Whoever asked may have gone; what was decided holds all the same.
         let _ = reply.send(answer);
     }
-}
-
-/// An error and its causes in one line.
-fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

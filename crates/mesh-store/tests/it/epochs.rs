@@ -1,6 +1,8 @@
 //! The epoch log, for readers that hold a cursor.
 
-use mesh_model::{ApiKeyId, UserId};
+use std::sync::Arc;
+
+use mesh_model::UserId;
 use mesh_state::Command;
 use mesh_store::EPOCHS_MAX;
 use mesh_testkit::new_user;
@@ -43,17 +45,33 @@ async fn a_span_unites_the_changes_between_its_ends() {
 #[tokio::test]
 async fn a_cursor_that_fell_out_of_the_log_is_told_so() {
     let store = Store::start().await;
-    let cursor = store.handle.snapshot().epoch;
-    let nothing = || Command::TouchApiKey { key: ApiKeyId(1) };
-    let epochs = u64::try_from(EPOCHS_MAX).expect("few");
-    for _ in 1..epochs {
-        store.must(nothing()).await;
+    let node = store.join(1).await;
+    let held = store.handle.snapshot();
+    let epochs = u16::try_from(EPOCHS_MAX).expect("few");
+    for port in 1..epochs {
+        store.must(update(&node, port)).await;
     }
-    let span = store.handle.since(cursor).expect("it is the oldest in the log");
-    assert_eq!((span.from.epoch, span.to.epoch), (cursor, cursor + epochs - 1));
-    store.must(nothing()).await;
-    assert!(store.handle.since(cursor).is_none());
-    assert!(store.handle.since(cursor + 1).is_some());
+    let span = store.handle.since(held.epoch).expect("it is the oldest in the log");
+    assert_eq!((span.from.epoch, span.to.epoch), (held.epoch, held.epoch + u64::from(epochs) - 1));
+    store.must(update(&node, epochs)).await;
+    assert!(store.handle.since(held.epoch).is_none());
+}
+
+#[tokio::test]
+async fn an_old_snapshot_lives_as_long_as_a_reader_holds_it() {
+    let store = Store::start().await;
+    let node = store.join(1).await;
+    let held = store.handle.snapshot();
+    for port in 1..=200 {
+        store.must(update(&node, port)).await;
+    }
+    let newest = store.handle.snapshot().epoch;
+    assert!(store.handle.since(held.epoch).is_some());
+    assert!(store.handle.since(held.epoch + 1).is_none(), "nobody holds it");
+    assert!(store.handle.since(newest - 50).is_some(), "the newest are kept");
+    let alive = Arc::downgrade(&held);
+    drop(held);
+    assert!(alive.upgrade().is_none());
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! What happens when the database is down, or says no.
 
+use std::time::Duration;
+
+use mesh_model::SessionId;
 use mesh_state::{Command, Refusal, Write};
-use mesh_store::SubmitError;
+use mesh_store::{ANSWER_MAX, SubmitError};
 use mesh_testkit::new_user;
 
 use crate::{Store, register, update};
@@ -44,16 +47,60 @@ async fn a_refusal_that_rests_on_what_was_lost_is_none() {
     }
 }
 
-#[tokio::test]
-async fn soft_commands_are_lost_with_a_batch_that_the_database_did_not_take() {
+#[tokio::test(start_paused = true)]
+async fn soft_commands_wait_until_the_database_is_back() {
     let store = Store::start().await;
     let node = store.join(1).await;
     store.database.set_down(true);
-    store.handle.submit_soft(update(&node, 1)).await;
-    assert!(store.handle.submit(create("bob")).await.is_err());
+    for port in 1..=3 {
+        store.handle.submit_soft(update(&node, port));
+        assert!(store.handle.submit(create("bob")).await.is_err());
+    }
+    store.handle.submit_soft(Command::Disconnect { node: node.id, session: SessionId(1) });
+    store.pass(Duration::from_secs(2)).await;
+    assert_eq!(store.handle.soft_depth(), 2);
     store.database.set_down(false);
+    store.pass(Duration::from_secs(1)).await;
+    let node = store.node(node.id).expect("the node is there");
+    assert_eq!(node.endpoints, [([192, 0, 2, 1], 3).into()]);
+    assert_eq!((node.session, store.handle.soft_depth()), (None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_too_long_is_told_so_and_what_nobody_waits_for_is_not_done() {
+    let store = Store::start().await;
+    let stuck = store.database.stall().await;
+    let asked = (0..3).map(|number| {
+        let handle = store.handle.clone();
+        tokio::spawn(async move { handle.submit(create(&format!("user{number}"))).await })
+    });
+    let asked: Vec<_> = asked.collect();
+    // The first one is under way in the database, the others wait behind it.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let late = store.handle.clone();
+    let late = tokio::spawn(async move { late.submit(create("late")).await });
+    let started = tokio::time::Instant::now();
+    for answer in asked {
+        assert_eq!(answer.await.expect("no panic"), Err(SubmitError::TimedOut));
+    }
+    assert_eq!(late.await.expect("no panic"), Err(SubmitError::TimedOut));
+    assert!(started.elapsed() <= ANSWER_MAX + Duration::from_millis(10));
+    drop(stuck);
     store.must(create("bob")).await;
-    assert_eq!(store.node(node.id).expect("the node is there").endpoints, []);
+    let snapshot = store.handle.snapshot();
+    assert!(snapshot.tailnet.user_by_name("user0").is_some(), "it was under way");
+    assert!(snapshot.tailnet.user_by_name("late").is_none(), "nobody waits for it any more");
+}
+
+#[tokio::test]
+async fn a_writer_that_was_overtaken_ends() {
+    let store = Store::start().await;
+    let before = store.handle.snapshot();
+    store.database.overtake();
+    assert_eq!(store.handle.submit(create("bob")).await, Err(SubmitError::Closed));
+    store.writer.await.expect("it ends by itself");
+    assert_eq!(store.handle.snapshot().epoch, before.epoch);
+    assert_eq!(store.handle.submit(create("bob")).await, Err(SubmitError::Closed));
 }
 
 #[tokio::test]

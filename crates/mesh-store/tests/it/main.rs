@@ -100,13 +100,19 @@ fn node_of(outcome: &Outcome) -> &Node {
 
 /// A lite update of what is a node's own to tell.
 fn update(node: &Node, port: u16) -> Command {
-    Command::UpdateNode(Box::new(NodeUpdate {
+    let endpoints = vec![([192, 0, 2, 1], port).into()];
+    Command::UpdateNode(Box::new(NodeUpdate { endpoints, ..update_of(node) }))
+}
+
+/// A lite update of a node that has lost its endpoints.
+fn update_of(node: &Node) -> NodeUpdate {
+    NodeUpdate {
         node: node.id,
         node_key: node.node_key,
         disco_key: node.disco_key,
         hostinfo: None,
-        endpoints: vec![([192, 0, 2, 1], port).into()],
+        endpoints: Vec::new(),
         home_derp: None,
         capability_version: node.capability_version,
-    }))
+    }
 }
