@@ -21,5 +21,5 @@ pub use dial::{DIAL_TIMEOUT, DialError, Dialer, KEY_BODY_BYTES_MAX};
 pub use map_stream::{FRAME_BYTES_MAX, MapStream, MapStreamError};
 pub use message::{Message, Piece};
 pub use netmap::{Applied, Netmap};
-pub use scan::{PeerSink, ScanError, Scanner};
+pub use scan::{PeerSink, Place, ScanError, Scanner};
 pub use url::{ControlUrl, ControlUrlError};

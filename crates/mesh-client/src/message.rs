@@ -83,6 +83,11 @@ pub struct Piece<'a> {
 }
 
 impl Piece<'_> {
+    /// Whether it is a zstd frame.
+    pub fn is_compressed(&self) -> bool {
+        self.compressed
+    }
+
     /// Appends what the piece holds to `json`, which must not grow beyond `max` bytes.
     pub fn append_to(&self, json: &mut Vec<u8>, max: usize) -> Result<(), MapStreamError> {
         if self.compressed {

@@ -1,0 +1,304 @@
+//! One fake node: dials, registers, keeps a map stream open and tells about itself, as a stock client does.
+//!
+//! Source: tailscale `control/controlclient/auto.go`, `direct.go`; `util/backoff`.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use mesh_client::{ControlClient, MapStream, RequestError};
+use mesh_keys::{DiscoPublic, MachinePrivate, NodePrivate, NodePublic};
+use mesh_wire::{
+    CapabilityVersion, DerpRegionId, EndpointType, Hostinfo, MapRequest, NetInfo, RegisterAuth,
+    RegisterRequest, SecretText, Service,
+};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::fleet::Shared;
+use crate::roster::Entry;
+use crate::view::View;
+
+/// What the nodes understand.
+pub(crate) const VERSION: CapabilityVersion = CapabilityVersion::CURRENT;
+
+/// A stream without a message for so long is given up, as stock clients do.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
+
+/// The longest pause between two dials, before its jitter.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Unit of the pause, which grows with the square of the failures.
+const BACKOFF_STEP: Duration = Duration::from_millis(10);
+
+/// What a node is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// Whether to be connected.
+    pub(crate) online: bool,
+    /// A change cuts the connection, which the node then opens anew.
+    pub(crate) cut: u64,
+    /// Which endpoint to have: each number is another.
+    pub(crate) endpoint: u16,
+}
+
+/// A fake node: who it is, what it is to do, what it knows.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) entry: Entry,
+    index: u32,
+    machine: MachinePrivate,
+    key: NodePublic,
+    disco: DiscoPublic,
+    pub(crate) order: watch::Sender<Order>,
+    pub(crate) view: Mutex<View>,
+}
+
+impl Node {
+    /// Makes the node at `index` of the roster; the same `seed` makes the same keys.
+    pub(crate) fn new(entry: Entry, index: u32, seed: u64) -> Self {
+        let bytes = |what: u8| {
+            let mut hasher = blake3::Hasher::new_derive_key("meshharness keys");
+            hasher.update(&seed.to_le_bytes()).update(&index.to_le_bytes()).update(&[what]);
+            *hasher.finalize().as_bytes()
+        };
+        let order = Order { online: false, cut: 0, endpoint: 0 };
+        Self {
+            entry,
+            index,
+            machine: MachinePrivate::from_bytes(bytes(0)),
+            key: NodePrivate::from_bytes(bytes(1)).public(),
+            disco: DiscoPublic::from_bytes(bytes(2)),
+            order: watch::Sender::new(order),
+            view: Mutex::default(),
+        }
+    }
+
+    /// Does as ordered, for ever.
+    pub(crate) async fn run(&self, shared: &Shared) {
+        let mut orders = self.order.subscribe();
+        let mut life = Life::default();
+        loop {
+            let Ok(order) = orders.wait_for(|order| order.online).await.map(|order| *order) else {
+                return;
+            };
+            let called = async {
+                let changes = |now: &Order| !now.online || now.cut != order.cut;
+                // The sender is the node's own.
+                let _ = orders.wait_for(changes).await;
+            };
+            let session = self.session(shared, &mut life);
+            tokio::select! {
+                biased;
+                () = called => life.failures = 0,
+                pause = session => {
+                    shared.note_cut();
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// Dials and stays. Returns how long to wait before the next try.
+    async fn session(&self, shared: &Shared, life: &mut Life) -> Duration {
+        let error = match self.stay(shared, life).await {
+            Ok(()) => None,
+            Err(error) => Some(error),
+        };
+        let asked = error.as_ref().and_then(retry_after);
+        if let Some(error) = error {
+            shared.note_error(&error);
+        }
+        life.failures += 1;
+        asked.unwrap_or_else(|| backoff(life.failures, self.index))
+    }
+
+    async fn stay(&self, shared: &Shared, life: &mut Life) -> Result<()> {
+        // Who joins waits for its turn; who was in is not held up.
+        let turn = if life.registered { None } else { Some(shared.turn().await) };
+        let dialled_at = *life.dialled_at.get_or_insert_with(Instant::now);
+        let dialer = shared.dialer(self.index);
+        let client = ControlClient::connect_to(&dialer, &self.machine, VERSION, shared.server_key);
+        let client = client.await.context("dial")?;
+        if !life.registered {
+            self.register(&client).await?;
+            life.registered = true;
+            self.view().registered_in = Some(dialled_at.elapsed());
+        }
+        let stream = client.map_stream(&self.map_request(shared)).await;
+        if let Err(RequestError::Status { status, .. }) = &stream
+            && (status.as_u16() == 401 || status.as_u16() == 404)
+        {
+            life.registered = false;
+        }
+        let stream = stream.context("map stream")?;
+        self.view().begin_session();
+        tokio::select! {
+            biased;
+            end = self.follow(shared, stream, turn, &mut life.failures) => end,
+            error = self.tell(shared, &client) => error,
+        }
+    }
+
+    async fn register(&self, client: &ControlClient) -> Result<()> {
+        let request = RegisterRequest {
+            version: VERSION,
+            node_key: self.key,
+            auth: Some(RegisterAuth { auth_key: SecretText(self.entry.auth_key.clone()) }),
+            hostinfo: Some(Box::new(self.hostinfo())),
+            ..RegisterRequest::default()
+        };
+        let answer = client.register(&request).await.context("registration")?;
+        if !answer.error.is_empty() {
+            bail!("registration refused: {}", answer.error);
+        }
+        if !answer.machine_authorized {
+            bail!("registration needs a person's approval: use keys that approve");
+        }
+        Ok(())
+    }
+
+    /// Reads the stream until it ends.
+    async fn follow(
+        &self,
+        shared: &Shared,
+        mut stream: MapStream,
+        mut turn: Option<OwnedSemaphorePermit>,
+        failures: &mut u32,
+    ) -> Result<()> {
+        loop {
+            let message = timeout(SILENCE_MAX, stream.next_message()).await;
+            let message = message.context("map stream: silence")?.context("map stream")?;
+            let Some(message) = message else { return Ok(()) };
+            let now = Instant::now();
+            shared.reader.read(&message, |news, json_bytes| {
+                let mut view = self.view();
+                view.counts.messages += 1;
+                view.counts.bytes += u64::try_from(message.wire_bytes()).unwrap_or(u64::MAX);
+                view.counts.json_bytes += u64::try_from(json_bytes).unwrap_or(u64::MAX);
+                view.take(news, shared.reader.watched(), now);
+            })?;
+            if turn.take().is_some() || *failures > 0 {
+                *failures = 0;
+                shared.learn_home(|| home_region(&message));
+            }
+        }
+    }
+
+    /// Tells the server about the node once it has had a map, and whenever its endpoint is to be another.
+    async fn tell(&self, shared: &Shared, client: &ControlClient) -> Result<()> {
+        let home = shared.home().await;
+        let mut orders = self.order.subscribe();
+        loop {
+            let endpoint = orders.borrow_and_update().endpoint;
+            let update = self.lite_update(endpoint, home);
+            client.lite_update(&update).await.context("lite update")?;
+            orders.wait_for(|order| order.endpoint != endpoint).await?;
+        }
+    }
+
+    fn map_request(&self, shared: &Shared) -> MapRequest {
+        MapRequest {
+            version: VERSION,
+            compress: shared.compress.to_owned(),
+            keep_alive: true,
+            node_key: self.key,
+            disco_key: self.disco,
+            stream: true,
+            hostinfo: Some(Box::new(self.hostinfo())),
+            ..MapRequest::default()
+        }
+    }
+
+    fn lite_update(&self, endpoint: u16, home: DerpRegionId) -> MapRequest {
+        let info = NetInfo {
+            working_udp: Some(true),
+            preferred_derp: home,
+            derp_latency: [(format!("{home}-v4"), 0.012)].into(),
+            ..NetInfo::default()
+        };
+        let peer_api =
+            |proto: &str| Service { proto: proto.to_owned(), port: 40_000, ..Service::default() };
+        let services = vec![peer_api(Service::PEER_API_4), peer_api(Service::PEER_API_6)];
+        let hostinfo = Hostinfo { net_info: Some(info), services, ..self.hostinfo() };
+        MapRequest {
+            version: VERSION,
+            keep_alive: true,
+            node_key: self.key,
+            disco_key: self.disco,
+            hostinfo: Some(Box::new(hostinfo)),
+            endpoints: vec![self.endpoint(endpoint)],
+            endpoint_types: vec![EndpointType::LOCAL],
+            omit_peers: true,
+            ..MapRequest::default()
+        }
+    }
+
+    /// The endpoint of a number.
+    pub(crate) fn endpoint(&self, number: u16) -> SocketAddr {
+        let [_, second, third, fourth] = self.index.to_be_bytes();
+        ([10, second, third, fourth], 20_000 + number % 40_000).into()
+    }
+
+    fn hostinfo(&self) -> Hostinfo {
+        Hostinfo {
+            ipn_version: "1.90.0-meshharness".to_owned(),
+            backend_log_id: format!("{:064x}", self.index),
+            os: "linux".to_owned(),
+            os_version: "6.12.0".to_owned(),
+            distro: "debian".to_owned(),
+            machine: "x86_64".to_owned(),
+            go_arch: "amd64".to_owned(),
+            go_version: "go1.25.0".to_owned(),
+            hostname: self.entry.hostname.clone(),
+            request_tags: self.entry.tags.clone(),
+            ..Hostinfo::default()
+        }
+    }
+
+    /// What it knows; held for a moment only.
+    pub(crate) fn view(&self) -> std::sync::MutexGuard<'_, View> {
+        self.view.lock().expect("invariant: nobody panics with a view in hand")
+    }
+}
+
+/// What lasts from one connection of a node to the next.
+#[derive(Debug, Default)]
+struct Life {
+    registered: bool,
+    dialled_at: Option<Instant>,
+    /// Failures since it last had a map.
+    failures: u32,
+}
+
+/// The pause before the next try: n² times 10 ms, half to one and a half times that.
+fn backoff(failures: u32, index: u32) -> Duration {
+    let pause = BACKOFF_STEP.saturating_mul(failures.saturating_mul(failures)).min(BACKOFF_MAX);
+    // Golden-ratio steps spread any run of indexes evenly.
+    let jitter = (index.wrapping_add(failures)).wrapping_mul(0x9E37_79B9);
+    pause.mul_f64(0.5 + f64::from(jitter) / f64::from(u32::MAX))
+}
+
+fn retry_after(error: &anyhow::Error) -> Option<Duration> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<RequestError>()? {
+        RequestError::Status { retry_after, .. } => *retry_after,
+        RequestError::Http(_)
+        | RequestError::Path(_)
+        | RequestError::TooLong { .. }
+        | RequestError::Json(_) => None,
+    })
+}
+
+/// The first region of the relays that a message tells of.
+fn home_region(message: &mesh_client::Message) -> Option<DerpRegionId> {
+    #[derive(Deserialize)]
+    struct Relays {
+        #[serde(rename = "DERPMap")]
+        derp_map: mesh_wire::DerpMap,
+    }
+    let json = message.json().ok()?;
+    let relays: Relays = serde_json::from_slice(&json).ok()?;
+    relays.derp_map.regions?.into_keys().next()
+}
