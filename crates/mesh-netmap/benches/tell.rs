@@ -5,7 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use mesh_keys::{DiscoPublic, NetworkLockPublic};
 use mesh_model::{
     Hostinfo, Node, NodeId, Owner, RegisterMethod, SessionId, Tailnet, TailnetId, User,
 };
-use mesh_netmap::{Differences, MapContext, Told, full, peers_delta, tell};
+use mesh_netmap::{Differences, MapContext, Step, Told, full};
 use mesh_policy::{NodeFacts, NodeOwner, Policy, UserFacts};
 use mesh_state::{ChangeSet, Command, Loaded, NewPolicy, Settings, Snapshot, State};
 use mesh_testkit::large::{Large, Size};
@@ -113,16 +113,16 @@ impl House {
     }
 
     fn tell(&self, from: &Snapshot, changes: &ChangeSet, context: &MapContext) -> usize {
-        let (to, mut made, mut concerned) = (&self.snapshot, BTreeSet::new(), 0);
+        let step = Step { from, to: &self.snapshot, changes, context };
+        let (mut made, mut concerned) = (HashMap::new(), 0);
         for viewer in from.tailnet.nodes().map(|node| node.id) {
-            let told = black_box(tell(from, to, changes, viewer, context));
-            let Told::Differences(differences) = told else { continue };
-            if let Some(class) = differences.shared
-                && made.insert(class)
-            {
-                black_box(peers_delta(from, to, changes, viewer, context));
-            }
-            concerned += usize::from(differences != Differences::default());
+            let Told::Differences(differences) = black_box(step.tell(viewer)) else { continue };
+            let hears = differences.peers.is_some_and(|group| {
+                let delta = made.entry(group).or_insert_with(|| step.peers(viewer));
+                !delta.is_empty_for(viewer)
+            });
+            let own = Differences { peers: None, ..differences };
+            concerned += usize::from(hears || own != Differences::default());
         }
         concerned
     }

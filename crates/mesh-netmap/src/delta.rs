@@ -3,23 +3,36 @@
 use std::collections::BTreeSet;
 
 use mesh_model::{Node, NodeId, Timestamp, Tombstone, UserId};
-use mesh_policy::{ClassId, CompiledPolicy};
+use mesh_policy::{ClassId, CompiledPolicy, PeerView};
 use mesh_state::{ChangeSet, Snapshot};
 use mesh_wire as wire;
 use roaring::RoaringBitmap;
 
 use crate::MapContext;
 use crate::to_wire::{
-    PacketFilters, filter_delta, no_filter, peer, peer_as, peer_view, self_node, ssh_delta,
+    PacketFilters, filter_delta, no_filter, peer_as, peer_view, self_node, ssh_delta,
     tagged_devices, user_profile,
 };
 
-/// What a viewer is to be told of the way from one snapshot to another.
+/// The way from one snapshot to a later one, in one context.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// What was told.
+    pub from: &'a Snapshot,
+    /// What is to be told.
+    pub to: &'a Snapshot,
+    /// What may differ between the two.
+    pub changes: &'a ChangeSet,
+    /// The same before and after.
+    pub context: &'a MapContext,
+}
+
+/// What a viewer is to be told of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Told {
     /// What is different for it; that may be nothing.
     Differences(Differences),
-    /// Everything again ([`crate::full_again`]): too much of its own situation changed.
+    /// Everything again ([`crate::full`], after [`crate::withdrawal`]): too much of its own situation changed.
     Everything,
     /// That it is gone, by this message; then its stream ends. The message is absent if the node goes on
     /// under another key, whose stream has or will have its own netmap.
@@ -29,170 +42,158 @@ pub enum Told {
 /// What is different for a viewer, told in the order of the fields.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Differences {
-    /// Its packet filters; and its peers, if no other viewer is told the same of them.
-    pub own: Vec<wire::MapResponse>,
-    /// What every viewer of this class is told of its peers: [`peers_delta`] of any viewer to whom this is said.
-    pub shared: Option<ClassId>,
+    /// Its packet filters. They go first, or into the first message on its peers: who comes is let in at once.
+    pub filters: PacketFilters,
+    /// With whom it shares what it is told of its peers, which is [`Step::peers`] of any viewer of the group, without
+    /// what that says of the viewer itself. `None` if that is nothing for certain.
+    pub peers: Option<Group>,
     /// Its SSH rules and its own node. They make clients rebuild their netmap, so they go by themselves, and last:
     /// the netmap that clients keep for when the next key runs out then holds everything.
     pub config: Option<Box<wire::MapResponse>>,
 }
 
-/// Decides what a viewer is told between two snapshots.
-pub fn tell(
-    from: &Snapshot,
-    to: &Snapshot,
-    changes: &ChangeSet,
-    viewer: NodeId,
-    context: &MapContext,
-) -> Told {
-    let Some(old) = from.tailnet.node(viewer) else { return Told::Everything };
-    let Some(new) = to.tailnet.node(viewer) else {
-        return Told::Gone(Some(Box::new(farewell(old, from, to, context))));
-    };
-    if old.node_key != new.node_key {
-        return Told::Gone(None);
-    }
-    let expired = new.is_expired(to.at);
-    if old.is_expired(from.at) != expired {
-        return Told::Everything;
-    }
-    let way = Way { from, to, changes, viewer, context };
-    let mut differences = Differences::default();
-    if !expired {
-        way.tell_peers(new, &mut differences);
-    }
-    differences.config = Some(Box::new(way.config(old, new))).filter(|config| has_content(config));
-    Told::Differences(differences)
+/// Viewers that are told the same of their peers: those that went from one class to another, or stayed in one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Group {
+    /// Their class before, `None` for nodes that policy did not know yet.
+    from: Option<ClassId>,
+    /// Their class after.
+    to: Option<ClassId>,
+    /// Whether they may see others than before.
+    has_moved: bool,
 }
 
-/// What a viewer is told of its peers between two snapshots. Another viewer of its class is told the same, unless it is
-/// itself among what changed.
-///
-/// No message, one, or two in order. Clients apply them in place, unless a field has changed that they cannot.
-pub fn peers_delta(
-    from: &Snapshot,
-    to: &Snapshot,
-    changes: &ChangeSet,
-    viewer: NodeId,
-    context: &MapContext,
-) -> Vec<wire::MapResponse> {
-    Way { from, to, changes, viewer, context }.peers()
+/// What a group of viewers is told of its peers. Each leaves out itself.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PeersDelta {
+    /// Peers that went, by id.
+    pub removed: Vec<wire::NodeId>,
+    /// Peers that came or changed in more than a patch can say, by id.
+    pub changed: Vec<ChangedPeer>,
+    /// Peers that were not seen after all, by id.
+    pub never_seen: Vec<wire::NodeId>,
+    /// Fields of peers, by id. Those of peers in `changed` go in a second message, for a message names a node once.
+    pub patches: Vec<wire::PeerChange>,
+    /// Profiles that changed.
+    pub profiles: Vec<wire::UserProfile>,
+    /// Profiles that go with `changed`.
+    pub owners: Vec<wire::UserProfile>,
 }
 
-/// The way from one snapshot to another, for one viewer.
-#[derive(Debug, Clone, Copy)]
-struct Way<'a> {
-    from: &'a Snapshot,
-    to: &'a Snapshot,
-    changes: &'a ChangeSet,
-    viewer: NodeId,
-    context: &'a MapContext,
+/// A peer that came or changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangedPeer {
+    /// Whom.
+    pub id: NodeId,
+    /// What viewers may know of it.
+    pub view: PeerView,
+    /// The node, if it is told otherwise than [`peer_as`] has it, to leave to patches what patches can say.
+    pub held_back: Option<Box<wire::Node>>,
 }
 
-impl Way<'_> {
-    /// Tells of peers and packet filters, to a viewer whose key is good.
-    fn tell_peers(self, new: &Node, differences: &mut Differences) {
-        let filters = self.filters(new);
-        if self.is_alone(new) {
-            differences.own = self.peers();
-        } else if self.is_concerned() {
-            differences.shared = self.to.policy.class_of(self.viewer);
+impl Step<'_> {
+    /// Decides what a viewer is told.
+    pub fn tell(self, viewer: NodeId) -> Told {
+        let Some(old) = self.from.tailnet.node(viewer) else { return Told::Everything };
+        let Some(new) = self.to.tailnet.node(viewer) else {
+            let last = farewell(old, self.from, self.to, self.context);
+            return Told::Gone(Some(Box::new(last)));
+        };
+        if old.node_key != new.node_key {
+            return Told::Gone(None);
         }
-        if filters.is_empty() {
-            return;
+        let expired = new.is_expired(self.to.at);
+        if old.is_expired(self.from.at) != expired {
+            return Told::Everything;
         }
-        // Who comes is let in at once.
-        match differences.own.first_mut() {
-            Some(message) => message.packet_filters = filters,
-            None => differences.own.push(wire::MapResponse {
-                packet_filters: filters,
-                ..wire::MapResponse::default()
-            }),
+        let mut differences = Differences::default();
+        if !expired {
+            differences.filters = self.filters(new);
+            differences.peers = self.group(viewer);
         }
+        differences.config = Some(Box::new(self.config(old, new))).filter(|own| has_content(own));
+        Told::Differences(differences)
     }
 
-    /// Whether no other viewer of its class is told the same of its peers: it is in another class than before, or one of
-    /// those that others are told of.
-    fn is_alone(self, new: &Node) -> bool {
-        self.has_moved()
-            || self.changes.nodes.contains(self.viewer.0)
-            || self.changes.users.contains(&new.owner.user())
+    /// What the group of a viewer is told of its peers.
+    pub fn peers(self, viewer: NodeId) -> PeersDelta {
+        let (from, to) = (&self.from.policy, &self.to.policy);
+        let mut delta = PeersDelta::default();
+        let mut owners = BTreeSet::new();
+        for id in self.touched(viewer).into_iter().map(NodeId) {
+            let old = self.from.tailnet.node(id).filter(|_| from.does_class_see(viewer, id));
+            let new = self.to.tailnet.node(id).filter(|_| to.does_class_see(viewer, id));
+            match (old, new) {
+                (None, Some(new)) => {
+                    owners.insert(new.owner.user());
+                    let view = peer_view(self.to, viewer, id);
+                    delta.changed.push(ChangedPeer { id, view, held_back: None });
+                }
+                (Some(old), Some(new)) => {
+                    if old.owner.user() != new.owner.user() {
+                        owners.insert(new.owner.user());
+                    }
+                    self.compare(old, new, viewer, &mut delta);
+                }
+                (Some(_), None) => delta.removed.push(wire::NodeId(id.0.into())),
+                (None, None) => {}
+            }
+        }
+        let profile = |user: &UserId| user_profile(&self.to.tailnet, *user);
+        let users = self.known_users(viewer);
+        delta.owners = owners.difference(&users).map(profile).collect();
+        delta.profiles = users.iter().map(profile).collect();
+        delta
+    }
+
+    /// With whom a viewer shares what it is told of its peers.
+    fn group(self, viewer: NodeId) -> Option<Group> {
+        let (changes, policy) = (self.changes, &self.changes.policy);
+        let has_moved = self.has_moved(viewer);
+        let sets = [&changes.nodes, &policy.moved, &policy.routers];
+        let others = |set: &RoaringBitmap| set.len() > u64::from(set.contains(viewer.0));
+        if !has_moved && changes.users.is_empty() && !sets.into_iter().any(others) {
+            return None;
+        }
+        let (from, to) = (self.from.policy.class_of(viewer), self.to.policy.class_of(viewer));
+        Some(Group { from, to, has_moved })
     }
 
     /// Whether the viewer may see others than before.
-    fn has_moved(self) -> bool {
+    fn has_moved(self, viewer: NodeId) -> bool {
         let policy = &self.changes.policy;
-        policy.recompiled || policy.moved.contains(self.viewer.0)
-    }
-
-    /// Whether a viewer that has not moved sees any of what changed. Costs little beside making the messages, and most
-    /// changes concern few viewers.
-    fn is_concerned(self) -> bool {
-        let policy = &self.changes.policy;
-        let mut nodes = [&self.changes.nodes, &policy.moved, &policy.routers].into_iter().flatten();
-        !self.changes.users.is_empty() || nodes.any(|id| self.is_seen(NodeId(id)))
-    }
-
-    fn is_seen(self, id: NodeId) -> bool {
-        self.from.policy.sees(self.viewer, id) || self.to.policy.sees(self.viewer, id)
+        policy.recompiled || policy.moved.contains(viewer.0)
     }
 
     fn filters(self, new: &Node) -> PacketFilters {
         let (from, to) = (&self.from.policy, &self.to.policy);
-        if CompiledPolicy::filter_may_differ(from, to, &self.changes.policy, self.viewer) {
+        if CompiledPolicy::filter_may_differ(from, to, &self.changes.policy, new.id) {
             filter_delta(from, to, new)
         } else {
             PacketFilters::new()
         }
     }
 
-    fn peers(self) -> Vec<wire::MapResponse> {
-        let mut deltas = PeerDeltas::default();
-        let mut users = self.users();
-        for id in self.touched().into_iter().map(NodeId) {
-            let old = self.from.tailnet.node(id).filter(|_| self.from.policy.sees(self.viewer, id));
-            let new = self.to.tailnet.node(id).filter(|_| self.to.policy.sees(self.viewer, id));
-            match (old, new) {
-                (None, Some(new)) => {
-                    users.insert(new.owner.user());
-                    let peer = peer(self.to, self.viewer, new, self.context);
-                    deltas.first.peers_changed.push(peer);
-                }
-                (Some(old), Some(new)) => {
-                    if old.owner.user() != new.owner.user() {
-                        users.insert(new.owner.user());
-                    }
-                    self.compare(old, new, &mut deltas);
-                }
-                (Some(_), None) => deltas.first.peers_removed.push(wire::NodeId(id.0.into())),
-                (None, None) => {}
-            }
-        }
-        let profile = |user| user_profile(&self.to.tailnet, user);
-        deltas.first.user_profiles = users.into_iter().map(profile).collect();
-        [deltas.first, deltas.second].into_iter().filter(has_content).collect()
-    }
-
     /// Tells what is different about a peer that stays.
-    fn compare(self, old: &Node, new: &Node, deltas: &mut PeerDeltas) {
-        let (id, viewer) = (new.id, self.viewer);
+    fn compare(self, old: &Node, new: &Node, viewer: NodeId, delta: &mut PeersDelta) {
+        let id = new.id;
         let (was, is) = (peer_view(self.from, viewer, id), peer_view(self.to, viewer, id));
         if was != is || self.changes.nodes.contains(id.0) {
             let old = peer_as(old, was, self.from.at, self.context);
-            deltas.add_change(&old, peer_as(new, is, self.to.at, self.context));
+            let new = peer_as(new, is.clone(), self.to.at, self.context);
+            delta.add_change(id, is, &old, new);
         }
     }
 
     /// The nodes that the viewer may see otherwise than before, among them some that it does not see. That of all its
     /// peers only a viewer's is asked that moved: for any other the work is a matter of what changed.
-    fn touched(self) -> RoaringBitmap {
+    fn touched(self, viewer: NodeId) -> RoaringBitmap {
         let (from, to) = (&self.from.policy, &self.to.policy);
         let policy = &self.changes.policy;
         let mut touched = &self.changes.nodes | &policy.moved | &policy.routers;
-        if self.has_moved() {
-            let (before, after) = (from.peers(self.viewer), to.peers(self.viewer));
-            if from.hides_ipv4(self.viewer) == to.hides_ipv4(self.viewer) {
+        if self.has_moved(viewer) {
+            let (before, after) = (from.peers_of_class(viewer), to.peers_of_class(viewer));
+            if from.hides_ipv4(viewer) == to.hides_ipv4(viewer) {
                 touched |= (before ^ after) | to.routers();
             } else {
                 touched |= after | before;
@@ -201,13 +202,11 @@ impl Way<'_> {
         touched
     }
 
-    /// Changed users that the viewer knows by their profiles.
-    fn users(self) -> BTreeSet<UserId> {
+    /// Changed users that the group of a viewer knows as owners of its peers.
+    fn known_users(self, viewer: NodeId) -> BTreeSet<UserId> {
         let (policy, tailnet) = (&self.to.policy, &self.to.tailnet);
         let is_known = |user: &&UserId| {
-            tailnet
-                .nodes_of_user(**user)
-                .any(|node| node.id == self.viewer || policy.sees(self.viewer, node.id))
+            tailnet.nodes_of_user(**user).any(|node| policy.does_class_see(viewer, node.id))
         };
         self.changes.users.iter().filter(is_known).copied().collect()
     }
@@ -216,10 +215,9 @@ impl Way<'_> {
     fn config(self, old: &Node, new: &Node) -> wire::MapResponse {
         let changes = self.changes;
         let is_touched =
-            changes.key_ran_out || changes.nodes.contains(self.viewer.0) || self.has_moved();
+            changes.key_ran_out || changes.nodes.contains(new.id.0) || self.has_moved(new.id);
         let (user, expired) = (new.owner.user(), new.is_expired(self.to.at));
-        // The owner of before is told of with the peers, but not while there are none.
-        let has_new_profile = old.owner.user() != user || expired && changes.users.contains(&user);
+        let has_new_profile = old.owner.user() != user || changes.users.contains(&user);
         let profile = has_new_profile.then(|| user_profile(&self.to.tailnet, user));
         wire::MapResponse {
             node: if is_touched { self.own_node(old, new) } else { None },
@@ -237,10 +235,144 @@ impl Way<'_> {
 
     fn ssh(self, new: &Node) -> Option<wire::SshPolicy> {
         let (from, to) = (&self.from.policy, &self.to.policy);
-        if !CompiledPolicy::ssh_may_differ(from, to, &self.changes.policy, self.viewer) {
+        if !CompiledPolicy::ssh_may_differ(from, to, &self.changes.policy, new.id) {
             return None;
         }
         ssh_delta(from, to, new)
+    }
+}
+
+impl PeersDelta {
+    /// Adds what is different about a peer: single fields if clients can apply those in place, else the whole node.
+    ///
+    /// A whole node that differs only in what patches can say is made a patch of by the client, which loses every
+    /// field that becomes empty on the way. So the fields that have a patch of their own stay out of it.
+    ///
+    /// Source: tailscale `control/controlclient/map.go`, `peerChangeDiff`.
+    fn add_change(&mut self, id: NodeId, view: PeerView, old: &wire::Node, new: wire::Node) {
+        let slow = wire::Node {
+            endpoints: old.endpoints.clone(),
+            home_derp: old.home_derp,
+            online: old.online,
+            last_seen: old.last_seen,
+            ..new.clone()
+        };
+        if differs_beyond_patches(old, &slow) {
+            return self.changed.push(ChangedPeer { id, view, held_back: None });
+        }
+        if slow != *old {
+            self.changed.push(ChangedPeer { id, view, held_back: Some(Box::new(slow)) });
+        }
+        self.add_fields(old, new);
+    }
+
+    /// Adds what is different in the fields that clients patch in place. A home region does not become none but with
+    /// the expiry of the key, which is beyond patches.
+    fn add_fields(&mut self, old: &wire::Node, new: wire::Node) {
+        let nothing = wire::PeerChange { node_id: new.id, ..wire::PeerChange::default() };
+        let patch = wire::PeerChange {
+            derp_region: Some(new.home_derp)
+                .filter(|home| *home != old.home_derp)
+                .unwrap_or_default(),
+            endpoints: (old.endpoints != new.endpoints).then_some(new.endpoints),
+            online: new.online.filter(|_| old.online != new.online),
+            last_seen: new.last_seen.filter(|_| old.last_seen != new.last_seen),
+            ..nothing.clone()
+        };
+        if patch != nothing {
+            self.patches.push(patch);
+        } else if old.last_seen != new.last_seen {
+            // Only of a node that connects while its key has expired: it stays offline, and nothing else is told.
+            self.never_seen.push(new.id);
+        }
+    }
+
+    /// Whether there is nothing to tell a viewer.
+    pub fn is_empty_for(&self, viewer: NodeId) -> bool {
+        let id = wire::NodeId(viewer.0.into());
+        self.profiles.is_empty()
+            && self.removed.iter().chain(&self.never_seen).all(|peer| *peer == id)
+            && self.changed.iter().all(|peer| peer.id == viewer)
+            && self.patches.iter().all(|patch| patch.node_id == id)
+    }
+
+    /// Whether it says anything of a node.
+    pub fn names(&self, node: NodeId) -> bool {
+        let id = wire::NodeId(node.0.into());
+        let by_id = |list: &[wire::NodeId]| list.binary_search(&id).is_ok();
+        by_id(&self.removed)
+            || by_id(&self.never_seen)
+            || self.has_changed(id)
+            || self.patches.binary_search_by_key(&id, |patch| patch.node_id).is_ok()
+    }
+
+    /// All that is said to a viewer: no message, one, or two in order, the first with its packet filters.
+    pub fn messages(
+        &self,
+        viewer: NodeId,
+        packet_filters: PacketFilters,
+        to: &Snapshot,
+        context: &MapContext,
+    ) -> Vec<wire::MapResponse> {
+        let first = if self.is_empty_for(viewer) {
+            wire::MapResponse::default()
+        } else {
+            let others = self.changed.iter().filter(|peer| peer.id != viewer);
+            wire::MapResponse {
+                peers_changed: others.filter_map(|peer| peer.node(to, context)).collect(),
+                ..self.first_message(viewer)
+            }
+        };
+        let first = wire::MapResponse { packet_filters, ..first };
+        [Some(first).filter(has_content), self.second_message(viewer)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// All that the first message on peers says to a viewer, but for [`Self::changed`].
+    pub fn first_message(&self, viewer: NodeId) -> wire::MapResponse {
+        let id = wire::NodeId(viewer.0.into());
+        let removed = self.removed.iter().copied().filter(|peer| *peer != id);
+        wire::MapResponse {
+            peers_removed: removed.collect(),
+            user_profiles: self.profiles.iter().chain(&self.owners).cloned().collect(),
+            ..self.fields(viewer, false)
+        }
+    }
+
+    /// The second message on peers to a viewer, if there is one.
+    pub fn second_message(&self, viewer: NodeId) -> Option<wire::MapResponse> {
+        Some(self.fields(viewer, true)).filter(has_content)
+    }
+
+    /// Fields of peers for a viewer: of those that are in `changed`, or of the others.
+    fn fields(&self, viewer: NodeId, of_changed: bool) -> wire::MapResponse {
+        let is_told = |id: wire::NodeId| {
+            id != wire::NodeId(viewer.0.into()) && self.has_changed(id) == of_changed
+        };
+        let never_seen = self.never_seen.iter().copied().filter(|id| is_told(*id));
+        let patches = self.patches.iter().filter(|patch| is_told(patch.node_id));
+        wire::MapResponse {
+            peer_seen_change: never_seen.map(|id| (id, false)).collect(),
+            peers_changed_patch: patches.cloned().collect(),
+            ..wire::MapResponse::default()
+        }
+    }
+
+    fn has_changed(&self, id: wire::NodeId) -> bool {
+        self.changed.binary_search_by_key(&id, |peer| wire::NodeId(peer.id.0.into())).is_ok()
+    }
+}
+
+impl ChangedPeer {
+    /// The peer as it is told.
+    pub fn node(&self, to: &Snapshot, context: &MapContext) -> Option<wire::Node> {
+        if let Some(node) = &self.held_back {
+            return Some(wire::Node::clone(node));
+        }
+        let node = to.tailnet.node(self.id)?;
+        Some(peer_as(node, self.view.clone(), to.at, context))
     }
 }
 
@@ -294,40 +426,6 @@ pub fn deleted_node(
     }
 }
 
-/// What is told of peers. A message names a node once, so that one which needs both comes whole in the first
-/// message and with its fields in the second.
-#[derive(Debug, Default)]
-struct PeerDeltas {
-    first: wire::MapResponse,
-    second: wire::MapResponse,
-}
-
-impl PeerDeltas {
-    /// Adds what is different about a peer: single fields if clients can apply those in place, else the whole node.
-    ///
-    /// A whole node that differs only in what patches can say is made a patch of by the client, which loses every
-    /// field that becomes empty on the way. So the fields that have a patch of their own stay out of it.
-    ///
-    /// Source: tailscale `control/controlclient/map.go`, `peerChangeDiff`.
-    fn add_change(&mut self, old: &wire::Node, new: wire::Node) {
-        let slow = wire::Node {
-            endpoints: old.endpoints.clone(),
-            home_derp: old.home_derp,
-            online: old.online,
-            last_seen: old.last_seen,
-            ..new.clone()
-        };
-        if differs_beyond_patches(old, &slow) {
-            self.first.peers_changed.push(new);
-        } else if slow == *old {
-            add_fields(&mut self.first, old, new);
-        } else {
-            self.first.peers_changed.push(slow);
-            add_fields(&mut self.second, old, new);
-        }
-    }
-}
-
 /// Whether two versions of a node differ in more than fields of a [`wire::PeerChange`].
 fn differs_beyond_patches(old: &wire::Node, slow: &wire::Node) -> bool {
     let rest = wire::Node {
@@ -340,23 +438,4 @@ fn differs_beyond_patches(old: &wire::Node, slow: &wire::Node) -> bool {
         ..slow.clone()
     };
     rest != *old
-}
-
-/// Adds what is different in the fields that clients patch in place. A home region does not become none but with
-/// the expiry of the key, which is beyond patches.
-fn add_fields(message: &mut wire::MapResponse, old: &wire::Node, new: wire::Node) {
-    let nothing = wire::PeerChange { node_id: new.id, ..wire::PeerChange::default() };
-    let patch = wire::PeerChange {
-        derp_region: Some(new.home_derp).filter(|home| *home != old.home_derp).unwrap_or_default(),
-        endpoints: (old.endpoints != new.endpoints).then_some(new.endpoints),
-        online: new.online.filter(|_| old.online != new.online),
-        last_seen: new.last_seen.filter(|_| old.last_seen != new.last_seen),
-        ..nothing.clone()
-    };
-    if patch != nothing {
-        message.peers_changed_patch.push(patch);
-    } else if old.last_seen != new.last_seen {
-        // Only of a node that connects while its key has expired: it stays offline, and nothing else is told.
-        message.peer_seen_change.insert(new.id, false);
-    }
 }

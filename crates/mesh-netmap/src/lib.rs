@@ -10,8 +10,9 @@ mod full;
 mod to_wire;
 
 pub use context::{MapContext, magic_dns_routes};
-pub use delta::{Differences, Told, deleted_node, peers_delta, tell};
-pub use full::{full, full_again};
+pub use delta::{ChangedPeer, Differences, Group, PeersDelta, Step, Told, deleted_node};
+pub use full::{Withdrawal, full, full_own, full_shared, visible_peers, withdrawal};
 pub use to_wire::{
-    peer, self_node, stable_id, tagged_devices, user_profile, wire_login, wire_user,
+    PacketFilters, peer, peer_as, peer_view, self_node, stable_id, tagged_devices, user_profile,
+    wire_login, wire_user,
 };

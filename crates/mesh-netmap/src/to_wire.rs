@@ -13,9 +13,8 @@ use mesh_wire as wire;
 
 use crate::MapContext;
 
-pub(crate) use policy::{
-    PacketFilters, filter_delta, no_filter, ssh_delta, ssh_policy, whole_filter,
-};
+pub use policy::PacketFilters;
+pub(crate) use policy::{filter_delta, no_filter, ssh_delta, ssh_policy, whole_filter};
 
 /// Node attributes of every node, without values: Taildrop among a user's own nodes, the SSH server, and for that the
 /// environment variables of rules with `acceptEnv`. Without rules the SSH server lets nobody in.
@@ -38,7 +37,7 @@ pub fn stable_id(id: NodeId) -> String {
 }
 
 /// What policy lets a viewer know of a peer. Viewers of a class know the same.
-pub(crate) fn peer_view(snapshot: &Snapshot, viewer: NodeId, peer: NodeId) -> PeerView {
+pub fn peer_view(snapshot: &Snapshot, viewer: NodeId, peer: NodeId) -> PeerView {
     PeerView {
         addresses: snapshot.policy.addresses_seen(viewer, peer),
         routes: snapshot.policy.routes_shown(viewer, peer),
@@ -54,12 +53,7 @@ pub fn peer(snapshot: &Snapshot, viewer: NodeId, node: &Node, context: &MapConte
 ///
 /// An expired one has neither endpoints nor home, for clients work out its expiry only when they rebuild
 /// their whole netmap. One that is online has no last-seen time: the Rust client takes both for neither.
-pub(crate) fn peer_as(
-    node: &Node,
-    view: PeerView,
-    at: Timestamp,
-    context: &MapContext,
-) -> wire::Node {
+pub fn peer_as(node: &Node, view: PeerView, at: Timestamp, context: &MapContext) -> wire::Node {
     let expired = node.is_expired(at);
     let online = node.session.is_some() && !expired;
     let is_exit_node = view.routes.iter().any(|route| route.prefix_len() == 0);

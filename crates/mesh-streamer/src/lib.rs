@@ -1,14 +1,22 @@
 //! The map streamer: what open map streams are sent, and when.
 //!
-//! A stream is a cursor into the node store's epoch log. It wakes, asks `mesh-netmap` for the difference
-//! between its cursor and the newest epoch, and is polled for the next message only when the transport has
-//! room, so that backpressure is coalescing and a slow reader costs nothing. What all viewers of a class are
-//! told alike is encoded and compressed once.
+//! One task, the beat, turns the epochs of the node store into flushes. A stream is a cursor at a flush: it wakes with
+//! the next one, asks `mesh-netmap` for the difference, and is polled for the next message only when the transport has
+//! room, so that backpressure is coalescing and a slow reader costs nothing. A message is made of pieces, of which
+//! those that all viewers of a class get alike are encoded and compressed once.
 
+mod beat;
+mod chunks;
 mod encode;
-mod frames;
-mod pace;
+mod flush;
+mod group;
+mod rules;
 mod stream;
+mod streamer;
+mod texts;
+mod versions;
+mod window;
 
-pub use encode::{Compression, frame};
-pub use stream::{MapStream, Streamer, StreamerSettings};
+pub use encode::{Compression, Message};
+pub use stream::MapStream;
+pub use streamer::{Streamer, StreamerSettings};

@@ -1,122 +1,32 @@
-//! One open map stream, and what all of them share.
+//! One open map stream.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use mesh_model::{Clock, NodeId, SessionId};
-use mesh_netmap::{MapContext, Told, full, full_again, peers_delta, tell};
-use mesh_policy::ClassId;
+use mesh_model::{NodeId, SessionId};
+use mesh_netmap::{Differences, Told, full_own, full_shared, visible_peers, withdrawal};
 use mesh_state::{Command, Snapshot};
-use mesh_store::{Handle, Span};
 use mesh_wire::{MapResponse, SessionRules};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use crate::Compression;
-use crate::encode::Encoder;
-use crate::frames::{Frame, FrameKey, Frames};
-use crate::pace::Pace;
-
-/// Times that an operator or a test may want otherwise.
-#[derive(Debug, Clone, Copy)]
-pub struct StreamerSettings {
-    /// How long a node counts as online after its stream ended: a client that comes back in this time was
-    /// never away for its peers.
-    pub offline_grace: Duration,
-    /// Silence after which a keep-alive is sent. Clients give up after 120 s.
-    pub keep_alive: Duration,
-    /// Spread added to `keep_alive`, so that streams that opened together do not beat together.
-    pub keep_alive_jitter: Duration,
-}
-
-impl Default for StreamerSettings {
-    fn default() -> Self {
-        Self {
-            offline_grace: Duration::from_secs(10),
-            keep_alive: Duration::from_secs(50),
-            keep_alive_jitter: Duration::from_secs(9),
-        }
-    }
-}
-
-/// Opens map streams.
-#[derive(Debug, Clone)]
-pub struct Streamer(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    store: Handle,
-    contexts: watch::Receiver<Arc<MapContext>>,
-    clock: Arc<dyn Clock>,
-    settings: StreamerSettings,
-    stop: CancellationToken,
-    encoder: Encoder,
-    frames: Frames,
-}
-
-impl Streamer {
-    /// Streams from a store; they end when `stop` is cancelled.
-    pub fn new(
-        store: Handle,
-        contexts: watch::Receiver<Arc<MapContext>>,
-        clock: Arc<dyn Clock>,
-        settings: StreamerSettings,
-        stop: CancellationToken,
-    ) -> Self {
-        let (encoder, frames) = (Encoder::default(), Frames::default());
-        Self(Arc::new(Shared { store, contexts, clock, settings, stop, encoder, frames }))
-    }
-
-    /// Opens the stream of a node that the store has just connected under `session`.
-    pub fn open(&self, node: NodeId, session: SessionId, compression: Compression) -> MapStream {
-        MapStream {
-            shared: self.0.clone(),
-            node,
-            session,
-            compression,
-            epochs: self.0.store.subscribe(),
-            contexts: self.0.contexts.clone(),
-            cursor: None,
-            pace: Pace::new(),
-            keep_alive_at: Instant::now(),
-            frames: VecDeque::new(),
-            ended: false,
-            rules: SessionRules::new(),
-        }
-    }
-
-    /// A single frame with everything, for a request that is no stream; `None` without such a node.
-    pub fn once(&self, node: NodeId, compression: Compression) -> Option<Bytes> {
-        let snapshot = self.0.store.snapshot();
-        let context = self.0.contexts.borrow().clone();
-        let message = full(&snapshot, node, &context, self.0.clock.now())?;
-        Some(self.0.encoder.encode(&message, compression))
-    }
-
-    /// A frame of any message, for a client without a node.
-    pub fn encode(&self, message: &MapResponse, compression: Compression) -> Bytes {
-        self.0.encoder.encode(message, compression)
-    }
-}
-
-/// How far a stream has been told.
-#[derive(Debug, Clone)]
-struct Cursor {
-    snapshot: Arc<Snapshot>,
-    context: Arc<MapContext>,
-}
+use crate::chunks::PeerList;
+use crate::encode::{Message, fields};
+use crate::flush::{Flush, Span};
+use crate::group::GroupFrames;
+use crate::streamer::{Configs, Shared, StreamerSettings};
+use crate::{Compression, rules};
 
 /// Why a stream woke up.
 #[derive(Debug)]
 enum Wake {
     /// The server stops.
     Stop,
-    /// There is something newer than the cursor, and its time has come.
-    Change,
+    /// There is something newer than the cursor.
+    Flush,
     /// Nothing was said for too long.
     Silence,
 }
@@ -128,124 +38,184 @@ pub struct MapStream {
     node: NodeId,
     session: SessionId,
     compression: Compression,
-    epochs: watch::Receiver<u64>,
-    contexts: watch::Receiver<Arc<MapContext>>,
-    cursor: Option<Cursor>,
-    pace: Pace,
-    keep_alive_at: Instant,
-    /// Frames that are due, in order: those of one step.
-    frames: VecDeque<Bytes>,
+    /// The epoch in which its session began: it is told of nothing earlier.
+    opened_at: u64,
+    flushes: watch::Receiver<u64>,
+    /// The flush that it last looked at.
+    seen: Option<u64>,
+    /// What it was told of last.
+    cursor: Option<Arc<Flush>>,
+    /// Messages that are due, in order: those of one step.
+    messages: VecDeque<Message>,
+    spoke_at: Instant,
+    /// Wakes when the silence may have been too long. Set anew only when it wakes.
+    silence: Pin<Box<Sleep>>,
     ended: bool,
     rules: SessionRules,
 }
 
 impl MapStream {
+    pub(crate) fn open(
+        shared: Arc<Shared>,
+        node: NodeId,
+        session: SessionId,
+        compression: Compression,
+    ) -> Self {
+        let now = Instant::now();
+        let silence = Box::pin(sleep_until(now + keep_alive_period(&shared.settings, session)));
+        Self {
+            opened_at: shared.store.snapshot().epoch,
+            flushes: shared.flushes.subscribe(),
+            shared,
+            node,
+            session,
+            compression,
+            seen: None,
+            cursor: None,
+            messages: VecDeque::new(),
+            spoke_at: now,
+            silence,
+            ended: false,
+            rules: SessionRules::new(),
+        }
+    }
+
     /// The stream as the body of a response.
     pub fn into_body(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send {
-        futures_util::stream::unfold(self, |mut stream| async move {
-            let frame = stream.next().await?;
-            Some((Ok(frame), stream))
+        let begun = (self, VecDeque::new());
+        futures_util::stream::unfold(begun, |(mut stream, mut pieces)| async move {
+            if pieces.is_empty() {
+                pieces.extend(stream.next().await?.iter().cloned());
+            }
+            let piece = pieces.pop_front()?;
+            Some((Ok(piece), (stream, pieces)))
         })
     }
 
-    /// The next frame, as soon as there is something to tell; `None` when the stream is over.
+    /// The next message, as soon as there is something to tell; `None` when the stream is over.
     ///
     /// Nothing is lost if the future is dropped before it is done.
-    pub async fn next(&mut self) -> Option<Bytes> {
+    pub async fn next(&mut self) -> Option<Message> {
         loop {
-            if let Some(frame) = self.frames.pop_front() {
-                let now = Instant::now();
-                self.pace.sent(now);
-                self.keep_alive_at = now + self.keep_alive_period();
-                return Some(frame);
+            if let Some(message) = self.messages.pop_front() {
+                self.spoke_at = Instant::now();
+                rules::check(&mut self.rules, &message, self.compression);
+                return Some(message);
             }
             if self.ended {
                 return None;
             }
-            let Some(cursor) = self.cursor.clone() else {
-                self.tell_everything(None);
-                continue;
-            };
-            match self.wait(&cursor).await {
+            match self.wait().await {
                 Wake::Stop => self.ended = true,
-                Wake::Change => self.tell_changes(&cursor),
+                Wake::Flush => self.catch_up(),
                 Wake::Silence => {
-                    self.frames.push_back(self.shared.encoder.keep_alive(self.compression));
+                    self.messages.push_back(self.shared.encoder.keep_alive(self.compression));
                 }
             }
         }
     }
 
-    async fn wait(&mut self, cursor: &Cursor) -> Wake {
-        let (epochs, contexts, pace) = (&mut self.epochs, &mut self.contexts, self.pace);
-        let changed = async {
-            let changed = tokio::select! {
-                changed = epochs.wait_for(|newest| *newest > cursor.snapshot.epoch) => changed.is_ok(),
-                changed = contexts.wait_for(|newest| !Arc::ptr_eq(newest, &cursor.context)) => {
-                    changed.is_ok()
+    async fn wait(&mut self) -> Wake {
+        let seen = self.seen;
+        let period = keep_alive_period(&self.shared.settings, self.session);
+        let (flushes, silence, spoke_at) = (&mut self.flushes, &mut self.silence, self.spoke_at);
+        let silent = async {
+            loop {
+                silence.as_mut().await;
+                if spoke_at + period <= Instant::now() {
+                    return;
                 }
-            };
-            sleep_until(pace.next_at(Instant::now())).await;
-            // The senders live as long as the server; if they go, so does the stream.
-            if changed { Wake::Change } else { Wake::Stop }
+                silence.as_mut().reset(spoke_at + period);
+            }
         };
         tokio::select! {
             // Rank: the end, changes, signs of life.
             biased;
             () = self.shared.stop.cancelled() => Wake::Stop,
-            wake = changed => wake,
-            () = sleep_until(self.keep_alive_at) => Wake::Silence,
+            // The sender lives as long as the server; if it goes, so does the stream.
+            newest = flushes.wait_for(|newest| Some(*newest) > seen) => {
+                if newest.is_ok() { Wake::Flush } else { Wake::Stop }
+            }
+            () = silent => Wake::Silence,
         }
     }
 
-    /// Tells everything, to a client that may hold what an earlier cursor told it.
-    fn tell_everything(&mut self, earlier: Option<&Cursor>) {
-        let context = self.contexts.borrow().clone();
-        let (snapshot, now) = (self.shared.store.snapshot(), self.shared.clock.now());
-        if self.has_lost_node(&snapshot) {
+    /// Tells what is between the cursor and the newest flush.
+    fn catch_up(&mut self) {
+        let Some(cursor) = self.cursor.clone() else {
+            let newest = self.shared.flushes.newest();
+            self.seen = Some(newest.number);
+            if newest.snapshot.epoch >= self.opened_at {
+                self.tell_everything(newest, None);
+            }
+            return;
+        };
+        let (newest, span) = self.shared.flushes.since(&cursor);
+        self.seen = Some(newest.number);
+        match span.filter(|_| Arc::ptr_eq(&newest.context, &cursor.context)) {
+            Some(span) => self.tell_changes(&newest, &cursor, &span),
+            None => self.tell_everything(newest, Some(&cursor)),
+        }
+    }
+
+    /// Tells everything, to a client that may hold what it was told earlier.
+    fn tell_everything(&mut self, flush: Arc<Flush>, earlier: Option<&Flush>) {
+        if self.has_lost_node(&flush.snapshot) {
             self.ended = true;
             return;
         }
-        let messages = match earlier {
-            None => full(&snapshot, self.node, &context, now).map(|message| vec![message]),
-            Some(earlier) => full_again(&earlier.snapshot, &snapshot, self.node, &context, now),
+        let withdrawn = match earlier {
+            None => Some(mesh_netmap::Withdrawal::default()),
+            Some(earlier) => withdrawal(&earlier.snapshot, &flush.snapshot, self.node),
         };
-        match messages {
-            Some(messages) => {
-                self.push_all(&messages);
-                self.cursor = Some(Cursor { snapshot, context });
+        let Some(withdrawn) = withdrawn else {
+            self.ended = true;
+            return;
+        };
+        if !withdrawn.peers.is_empty() {
+            self.push(&MapResponse { peers_removed: withdrawn.peers, ..MapResponse::default() });
+        }
+        match self.shared.full(&flush, self.node, withdrawn.ssh_policy, self.compression) {
+            Some(message) => {
+                self.messages.push_back(message);
+                self.cursor = Some(flush);
             }
             None => self.ended = true,
         }
     }
 
-    fn tell_changes(&mut self, cursor: &Cursor) {
-        let Some(span) = self.shared.store.since(cursor.snapshot.epoch) else {
-            return self.tell_everything(Some(cursor));
-        };
-        if self.has_lost_node(&span.to) {
+    fn tell_changes(&mut self, newest: &Arc<Flush>, cursor: &Flush, span: &Span) {
+        let step = span.step();
+        let changes = step.changes;
+        let is_touched =
+            [&changes.nodes, &changes.taken_over].iter().any(|set| set.contains(self.node.0));
+        if is_touched && self.has_lost_node(&newest.snapshot) {
             self.ended = true;
             return;
         }
-        let context = self.contexts.borrow().clone();
-        if !Arc::ptr_eq(&context, &cursor.context) {
-            return self.tell_everything(Some(cursor));
-        }
-        match tell(&span.from, &span.to, &span.changes, self.node, &context) {
-            Told::Everything => return self.tell_everything(Some(cursor)),
+        match step.tell(self.node) {
+            Told::Everything => return self.tell_everything(newest.clone(), Some(cursor)),
             Told::Gone(last) => {
-                self.push_all(last.as_deref());
+                if let Some(last) = last {
+                    self.push(&last);
+                }
                 self.ended = true;
             }
-            Told::Differences(differences) => {
-                self.push_all(&differences.own);
-                if let Some(class) = differences.shared {
-                    self.push_shared(&span, class, &context);
+            Told::Differences(Differences { filters, peers, config }) => {
+                let workshop = self.shared.workshop(newest, self.compression);
+                let messages = match peers {
+                    None => workshop.filters(filters).into_iter().collect(),
+                    Some(group) => span
+                        .group(group, || GroupFrames::new(step.peers(self.node)))
+                        .messages(self.node, filters, workshop),
+                };
+                self.messages.extend(messages);
+                if let Some(config) = config {
+                    self.push(&config);
                 }
-                self.push_all(differences.config.as_deref());
             }
         }
-        self.cursor = Some(Cursor { snapshot: span.to, context });
+        self.cursor = Some(newest.clone());
     }
 
     /// Whether the node is held by another stream, or by none although its key is good. A node that has logged
@@ -257,45 +227,57 @@ impl MapStream {
         })
     }
 
-    fn push_all<'a>(&mut self, messages: impl IntoIterator<Item = &'a MapResponse>) {
-        for message in messages {
-            self.assert_rules(message);
-            self.frames.push_back(self.shared.encoder.encode(message, self.compression));
-        }
+    fn push(&mut self, message: &MapResponse) {
+        self.messages.push_back(self.shared.encoder.encode(message, self.compression));
+    }
+}
+
+impl Shared {
+    /// The whole netmap of a node; `None` if there is no such node. `ssh_policy` stands in for none.
+    fn full(
+        &self,
+        flush: &Flush,
+        viewer: NodeId,
+        ssh_policy: Option<mesh_wire::SshPolicy>,
+        compression: Compression,
+    ) -> Option<Message> {
+        let (snapshot, encoder) = (&flush.snapshot, &self.encoder);
+        let node = snapshot.tailnet.node(viewer)?;
+        let peers = visible_peers(snapshot, node);
+        let PeerList { pieces, owners } =
+            self.chunks.list(flush, viewer, &peers, encoder, compression);
+        let mut own = full_own(snapshot, node, owners, &flush.context, self.clock.now());
+        own.ssh_policy = own.ssh_policy.or(ssh_policy);
+        let begin = encoder.piece(&format!("{{{},", fields(&own)), compression);
+        let config = self.config(flush, pieces.is_empty(), compression);
+        let end = (!pieces.is_empty()).then(|| encoder.piece("]}", compression));
+        let begin = [begin, config].concat().into();
+        let pieces = [begin].into_iter().chain(pieces).chain(end);
+        Some(encoder.message(pieces.collect(), compression))
     }
 
-    fn push_shared(&mut self, span: &Span, class: ClassId, context: &Arc<MapContext>) {
-        let compression = self.compression;
-        let key = FrameKey { class, from: span.from.epoch, to: span.to.epoch, compression };
-        let frames = self.shared.frames.get_or_make(key, context, || {
-            peers_delta(&span.from, &span.to, &span.changes, self.node, context)
-                .into_iter()
-                .map(|message| Frame {
-                    bytes: self.shared.encoder.encode(&message, compression),
-                    message,
-                })
-                .collect()
-        });
-        for Frame { message, bytes } in &*frames {
-            self.assert_rules(message);
-            self.frames.push_back(bytes.clone());
+    /// What follows a viewer's own part of a full map, up to the list of its peers or the end.
+    fn config(&self, flush: &Flush, is_end: bool, compression: Compression) -> Bytes {
+        let key = (is_end, compression);
+        let mut kept = self.configs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !Arc::ptr_eq(&kept.context, &flush.context) {
+            *kept = Configs { context: flush.context.clone(), pieces: Vec::new() };
         }
-    }
-
-    /// Debug builds check every message against what clients can take.
-    fn assert_rules(&mut self, message: &MapResponse) {
-        if cfg!(debug_assertions) {
-            let broken = self.rules.apply(message).err();
-            debug_assert_eq!(broken, None, "node {} would be misled by {message:?}", self.node);
+        if let Some((_, piece)) = kept.pieces.iter().find(|(known, _)| *known == key) {
+            return piece.clone();
         }
+        let end = if is_end { "}" } else { ",\"Peers\":[" };
+        let text = format!("{}{end}", fields(&full_shared(&flush.context)));
+        let piece = self.encoder.piece(&text, compression);
+        kept.pieces.push((key, piece.clone()));
+        piece
     }
+}
 
-    fn keep_alive_period(&self) -> Duration {
-        let StreamerSettings { keep_alive, keep_alive_jitter, .. } = self.shared.settings;
-        // Sessions count up by one; a prime step spreads them evenly over 64 places.
-        let place = (self.session.0 % 64 * 37 % 64) as u32;
-        keep_alive + keep_alive_jitter * place / 64
-    }
+/// How long a session may be silent. Sessions count up by one; a prime step spreads them evenly over 64 places.
+fn keep_alive_period(settings: &StreamerSettings, session: SessionId) -> std::time::Duration {
+    let place = (session.0 % 64 * 37 % 64) as u32;
+    settings.keep_alive + settings.keep_alive_jitter * place / 64
 }
 
 impl Drop for MapStream {
@@ -305,14 +287,18 @@ impl Drop for MapStream {
 }
 
 /// Waits out the grace period of a stream that ended, then has its node marked offline unless another stream
-/// has taken over meanwhile.
+/// has taken over meanwhile. A store that cannot do it is asked again after as long.
 fn spawn_departure(shared: Arc<Shared>, node: NodeId, session: SessionId) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     runtime.spawn(async move {
-        sleep(shared.settings.offline_grace).await;
-        let snapshot = shared.store.snapshot();
-        if snapshot.tailnet.node(node).is_some_and(|node| node.session == Some(session)) {
-            shared.store.submit_soft(Command::Disconnect { node, session });
+        loop {
+            sleep(shared.settings.offline_grace).await;
+            let snapshot = shared.store.snapshot();
+            let holder = snapshot.tailnet.node(node).and_then(|node| node.session);
+            let disconnect = Command::Disconnect { node, session };
+            if holder != Some(session) || shared.store.submit(disconnect).await.is_ok() {
+                return;
+            }
         }
     });
 }

@@ -9,7 +9,7 @@ use mesh_state::Snapshot;
 use mesh_wire as wire;
 
 /// Packet filters by name; `None` deletes one.
-pub(crate) type PacketFilters = BTreeMap<String, Option<Vec<wire::FilterRule>>>;
+pub type PacketFilters = BTreeMap<String, Option<Vec<wire::FilterRule>>>;
 
 /// The name under which `None` deletes all packet filters, before the others are set.
 const ALL_FILTERS: &str = "*";

@@ -2,7 +2,7 @@
 
 use mesh_client::Netmap;
 use mesh_model::NodeId;
-use mesh_netmap::deleted_node;
+use mesh_netmap::{Step, Told, deleted_node};
 use mesh_state::Command;
 use mesh_testkit::{machine_key, node_key};
 use mesh_wire::{MapResponse, SessionRules};
@@ -72,6 +72,6 @@ fn a_viewer_that_nobody_knew_is_told_everything() {
     let cursor = house.cursor();
     let node = house.join(1);
     let (from, to, changes) = house.since(cursor);
-    let told = mesh_netmap::tell(from, to, &changes, node, &context_with([1]));
-    assert_eq!((told, node), (mesh_netmap::Told::Everything, NodeId(1)));
+    let step = Step { from, to, changes: &changes, context: &context_with([1]) };
+    assert_eq!((step.tell(node), node), (Told::Everything, NodeId(1)));
 }

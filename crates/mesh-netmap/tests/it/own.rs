@@ -1,7 +1,7 @@
 //! What a viewer is told when it is itself among what changed.
 
 use mesh_model::{Hostinfo, NodeId, UserId};
-use mesh_netmap::{Differences, Told, self_node, tell};
+use mesh_netmap::{Differences, Step, Told, self_node};
 use mesh_state::Command;
 use mesh_wire::MapResponse;
 
@@ -139,7 +139,8 @@ fn a_viewer_that_is_not_touched_is_told_what_its_class_is_told() {
     let cursor = house.cursor();
     house.disconnect(NodeId(2));
     let (from, to, changes) = house.since(cursor);
-    let shared = to.policy.class_of(viewer.node);
-    let told = tell(from, to, &changes, viewer.node, &context_with([1, 2]));
-    assert_eq!(told, Told::Differences(Differences { shared, ..Differences::default() }));
+    let step = Step { from, to, changes: &changes, context: &context_with([1, 2]) };
+    let Told::Differences(told) = step.tell(viewer.node) else { panic!("no differences") };
+    assert!(told.peers.is_some());
+    assert_eq!(Differences { peers: None, ..told }, Differences::default());
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use mesh_client::{Applied, Netmap};
 use mesh_keys::DiscoPublic;
 use mesh_model::NodeId;
-use mesh_netmap::{Differences, MapContext, Told, full, full_again, peers_delta, tell};
-use mesh_policy::{ClassId, CompiledPolicy, NodeFacts, UserFacts};
-use mesh_state::{ChangeSet, Snapshot};
+use mesh_netmap::{Differences, Group, MapContext, PeersDelta, Step, Told, full, withdrawal};
+use mesh_policy::{CompiledPolicy, NodeFacts, UserFacts};
+use mesh_state::Snapshot;
 use mesh_wire::{MapResponse, SessionRules, is_incremental};
 
 use crate::house::{House, context_with};
@@ -51,15 +51,12 @@ impl Viewer {
     /// Catches up with the newest epoch: what it is told, which adds up to what it should know.
     pub(crate) fn wake(&mut self, house: &House) -> Vec<MapResponse> {
         let (from, to, changes) = house.since(self.cursor);
-        let told = tell(from, to, &changes, self.node, &self.context);
-        let messages: Vec<MapResponse> = match told {
-            Told::Differences(Differences { mut own, shared, config }) => {
-                if let Some(class) = shared {
-                    let messages = peers_delta(from, to, &changes, self.node, &self.context);
-                    self.check_shared(from, to, &changes, class, &messages);
-                    own.extend(messages);
-                }
-                own.into_iter().chain(config.map(|config| *config)).collect()
+        let step = Step { from, to, changes: &changes, context: &self.context };
+        let messages: Vec<MapResponse> = match step.tell(self.node) {
+            Told::Differences(Differences { filters, peers, config }) => {
+                let peers = peers.map(|group| self.shared(step, group)).unwrap_or_default();
+                let messages = peers.messages(self.node, filters, to, &self.context);
+                messages.into_iter().chain(config.map(|config| *config)).collect()
             }
             Told::Everything => return self.wake_in(house, self.context.clone()),
             Told::Gone(last) => {
@@ -74,10 +71,17 @@ impl Viewer {
     /// Catches up in another context, or with a cursor that fell out of the log: everything again.
     pub(crate) fn wake_in(&mut self, house: &House, context: Arc<MapContext>) -> Vec<MapResponse> {
         let (told, to, _) = house.since(self.cursor);
-        let messages = full_again(told, to, self.node, &context, house.time());
+        let messages = withdrawal(told, to, self.node).and_then(|withdrawn| {
+            let mut message = full(to, self.node, &context, house.time())?;
+            message.ssh_policy = message.ssh_policy.or(withdrawn.ssh_policy);
+            let peers_removed = withdrawn.peers;
+            let removal = MapResponse { peers_removed, ..MapResponse::default() };
+            let removal = Some(removal).filter(|removal| !removal.peers_removed.is_empty());
+            Some(removal.into_iter().chain([message]).collect())
+        });
         self.has_ended |= messages.is_none();
         self.context = context;
-        let messages = messages.unwrap_or_default();
+        let messages: Vec<MapResponse> = messages.unwrap_or_default();
         self.advance(house, &messages);
         messages
     }
@@ -87,24 +91,18 @@ impl Viewer {
         Arc::ptr_eq(&self.context, context)
     }
 
-    /// What this viewer is told of its peers is what each viewer of its class is told that is told the shared part.
-    fn check_shared(
-        &self,
-        from: &Snapshot,
-        to: &Snapshot,
-        changes: &ChangeSet,
-        class: ClassId,
-        messages: &[MapResponse],
-    ) {
-        for node in to.tailnet.nodes().map(|node| node.id) {
-            let told = tell(from, to, changes, node, &self.context);
-            let Told::Differences(Differences { shared: Some(theirs), .. }) = told else {
+    /// What the viewer's group is told of its peers, whichever of them is asked for it.
+    fn shared(&self, step: Step<'_>, group: Group) -> PeersDelta {
+        let shared = step.peers(self.node);
+        for node in step.to.tailnet.nodes().map(|node| node.id) {
+            let Told::Differences(Differences { peers: Some(theirs), .. }) = step.tell(node) else {
                 continue;
             };
-            if theirs == class {
-                assert_eq!(messages, peers_delta(from, to, changes, node, &self.context));
+            if theirs == group {
+                assert_eq!(shared, step.peers(node));
             }
         }
+        shared
     }
 
     fn advance(&mut self, house: &House, messages: &[MapResponse]) {

@@ -1,19 +1,18 @@
 //! `POST /machine/map`: a node opens its map stream, or tells what changed about it.
 
 use std::convert::Infallible;
-use std::future::ready;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use mesh_model::Node;
 use mesh_netmap::deleted_node;
 use mesh_state::{Command, Outcome};
 use mesh_store::SubmitError;
-use mesh_streamer::{Compression, MapStream};
+use mesh_streamer::{Compression, MapStream, Message};
 use mesh_wire::{CapabilityVersion, MapRequest};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -80,8 +79,8 @@ pub(crate) async fn map(
         Err(IdentityError::Deleted(tombstone)) if request.stream => {
             let context = app.contexts.borrow().clone();
             let message = deleted_node(&tombstone, app.clock.now(), &context);
-            let frame = app.streamer.encode(&message, compression);
-            return Ok(map_response(held(frame, &app.stop)));
+            let message = app.streamer.encode(&message, compression);
+            return Ok(map_response(held(&message, &app.stop)));
         }
         Err(error) => return Err(error.into()),
     };
@@ -94,8 +93,8 @@ pub(crate) async fn map(
         app.store.submit_soft(Command::UpdateNode(Box::new(update)));
         return Ok(StatusCode::OK.into_response());
     }
-    let frame = app.streamer.once(node.id, compression).ok_or(IdentityError::Unknown)?;
-    Ok(map_response(frame.into()))
+    let message = app.streamer.once(node.id, compression).ok_or(IdentityError::Unknown)?;
+    Ok(map_response(Body::from_stream(pieces(&message))))
 }
 
 fn compression(name: &str) -> Result<Compression, MapError> {
@@ -139,9 +138,13 @@ async fn open(
 
 /// A frame and then silence until the server stops: at the end of a stream the client would ask again at once,
 /// dozens of times a second, whatever it was told. Without keep-alives it hangs up by itself after two minutes.
-fn held(frame: Bytes, stop: &CancellationToken) -> Body {
-    let frame = stream::once(ready(Ok::<_, Infallible>(frame)));
-    Body::from_stream(frame.chain(stream::pending()).take_until(stop.clone().cancelled_owned()))
+fn held(message: &Message, stop: &CancellationToken) -> Body {
+    let stop = stop.clone().cancelled_owned();
+    Body::from_stream(pieces(message).chain(stream::pending()).take_until(stop))
+}
+
+fn pieces(message: &Message) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
+    stream::iter(message.to_vec()).map(Ok)
 }
 
 /// Proxies must not hold frames back.

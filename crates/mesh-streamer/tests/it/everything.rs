@@ -1,7 +1,6 @@
 //! When a stream starts over with everything.
 
 use mesh_state::Command;
-use mesh_store::EPOCHS_MAX;
 use mesh_testkit::at;
 
 use crate::lab::{Lab, check_quiet, context, next};
@@ -43,18 +42,4 @@ async fn a_full_map_without_peers_first_takes_them_back() {
     assert_eq!(told.peers_removed, [mesh_wire::NodeId(2)]);
     let told = next(&mut stream).await.expect("a message");
     assert!(told.peers.is_empty() && told.node.is_some_and(|node| node.expired));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_reader_that_slept_for_too_many_epochs_is_told_everything() {
-    let lab = Lab::new().await;
-    let (viewer, node) = (lab.join(1).await, lab.join(2).await);
-    let mut stream = lab.follow(viewer).await;
-    for port in 1000..1000 + u16::try_from(EPOCHS_MAX).expect("few") {
-        lab.move_to(node, port).await;
-    }
-    lab.move_to(node, 7).await;
-    let told = next(&mut stream).await.expect("a message");
-    assert!(told.derp_map.is_some() && told.peers[0].endpoints[0].port() == 7);
-    check_quiet(&mut stream).await;
 }

@@ -8,7 +8,7 @@ use mesh_streamer::{Compression, StreamerSettings};
 use mesh_wire::{KEEP_ALIVE_JSON, MapResponse};
 use tokio::time::sleep;
 
-use crate::lab::{Lab, json_of, parse, timed_next};
+use crate::lab::{Lab, bytes_of, json_of, parse, timed_next};
 
 const BOTH: [Compression; 2] = [Compression::None, Compression::Zstd];
 
@@ -22,7 +22,7 @@ async fn silence_is_broken_by_the_same_bytes_again_and_again() {
         stream.next().await.expect("the stream begins");
         let (time, first) = timed_next(&mut stream).await;
         let first = first.expect("a keep-alive");
-        assert_eq!(json_of(&first, compression), KEEP_ALIVE_JSON.as_bytes());
+        assert_eq!(json_of(&bytes_of(&first), compression), KEEP_ALIVE_JSON.as_bytes());
         assert!(time >= keep_alive && time <= keep_alive + keep_alive_jitter, "{time:?}");
         for _ in 0..3 {
             assert_eq!(timed_next(&mut stream).await, (time, Some(first.clone())));
@@ -39,7 +39,7 @@ async fn a_message_is_a_sign_of_life_too() {
         sleep(Duration::from_secs(40)).await;
         lab.move_to(node, port).await;
         let (time, _) = timed_next(&mut stream).await;
-        assert!(time < Duration::from_millis(2), "{time:?}");
+        assert!(time < Duration::from_millis(20), "{time:?}");
     }
     let (time, _) = timed_next(&mut stream).await;
     assert!(time >= Duration::from_secs(50), "{time:?}");
@@ -76,11 +76,11 @@ async fn no_other_frame_is_as_long_as_a_keep_alive() {
     for compression in BOTH {
         let mut stream = lab.open(viewer, compression).await;
         stream.next().await.expect("the stream begins");
-        let keep_alive = stream.next().await.expect("a keep-alive");
+        let keep_alive = bytes_of(&stream.next().await.expect("a keep-alive"));
         let mut moved = 0;
         for bytes in 1..60 {
             let message = message(bytes);
-            let frame = lab.streamer.encode(&message, compression);
+            let frame = bytes_of(&lab.streamer.encode(&message, compression));
             assert_ne!(frame.len(), keep_alive.len(), "{message:?}");
             let json = json_of(&frame, compression);
             assert_eq!(parse(&json), message);

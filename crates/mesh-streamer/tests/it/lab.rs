@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mesh_model::{Node, NodeId, PreauthKeyId, SessionId, TailnetId, UserId};
+use mesh_model::{Clock, Node, NodeId, PreauthKeyId, SessionId, TailnetId, UserId};
 use mesh_netmap::MapContext;
 use mesh_state::{
     Command, Loaded, NewPreauthKey, NodeUpdate, Outcome, Registration, Settings, State,
 };
 use mesh_store::{Handle, Writer};
-use mesh_streamer::{Compression, MapStream, Streamer, StreamerSettings};
+use mesh_streamer::{Compression, MapStream, Message, Streamer, StreamerSettings};
 use mesh_testkit::{
     MemoryDatabase, TestClock, at, disco_key, new_preauth_key, new_user, node_key, registration,
 };
@@ -46,8 +46,12 @@ impl Lab {
         let database = Arc::<MemoryDatabase>::default();
         let (writer, store) = Writer::new(state, database, clock.clone());
         tokio::spawn(writer.run(CancellationToken::new()));
-        let (contexts, stop) =
-            (watch::Sender::new(context("tail.example")), CancellationToken::new());
+        Self::around(store, clock, context("tail.example"))
+    }
+
+    /// A streamer for a store.
+    pub(crate) fn around(store: Handle, clock: Arc<dyn Clock>, context: Arc<MapContext>) -> Self {
+        let (contexts, stop) = (watch::Sender::new(context), CancellationToken::new());
         let settings = StreamerSettings::default();
         let streamer =
             Streamer::new(store.clone(), contexts.subscribe(), clock, settings, stop.clone());
@@ -133,6 +137,11 @@ pub(crate) fn context(base_domain: &str) -> Arc<MapContext> {
     Arc::new(MapContext { base_domain, derp_map, ..MapContext::default() })
 }
 
+/// The bytes of a message as they go on the wire.
+pub(crate) fn bytes_of(message: &Message) -> Bytes {
+    message.concat().into()
+}
+
 /// The JSON of a frame, which is as long as it says.
 pub(crate) fn json_of(frame: &Bytes, compression: Compression) -> Vec<u8> {
     let (length, payload) = frame.split_first_chunk().expect("four bytes of length");
@@ -150,7 +159,7 @@ pub(crate) fn parse(json: &[u8]) -> MapResponse {
 /// The next message of an uncompressed stream; `None` at its end.
 pub(crate) async fn next(stream: &mut MapStream) -> Option<MapResponse> {
     let frame = stream.next().await?;
-    Some(parse(&json_of(&frame, Compression::None)))
+    Some(parse(&json_of(&bytes_of(&frame), Compression::None)))
 }
 
 /// Checks that nothing is said for a while.
@@ -160,7 +169,7 @@ pub(crate) async fn check_quiet(stream: &mut MapStream) {
 }
 
 /// How long the next frame takes, and the frame.
-pub(crate) async fn timed_next(stream: &mut MapStream) -> (Duration, Option<Bytes>) {
+pub(crate) async fn timed_next(stream: &mut MapStream) -> (Duration, Option<Message>) {
     let start = Instant::now();
     let frame = stream.next().await;
     (start.elapsed(), frame)

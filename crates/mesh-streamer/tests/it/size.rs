@@ -7,7 +7,7 @@ use mesh_state::{Command, Loaded, NewPreauthKey, Registration, Settings, State};
 use mesh_streamer::Compression;
 use mesh_testkit::{at, context, disco_key, new_preauth_key, new_user, node_key, registration};
 
-use crate::lab::{Lab, json_of, parse, ports};
+use crate::lab::{Lab, bytes_of, json_of, parse, ports};
 
 const NODES: u32 = 2_000;
 const VIEWERS: u32 = if cfg!(debug_assertions) { 40 } else { 200 };
@@ -48,7 +48,7 @@ async fn a_tailnet_of_some_size_is_served() {
     let (mut streams, mut bytes) = (Vec::new(), 0);
     for viewer in (1..=VIEWERS).map(NodeId) {
         let mut stream = lab.open(viewer, Compression::Zstd).await;
-        bytes += stream.next().await.expect("the stream begins").len();
+        bytes += bytes_of(&stream.next().await.expect("the stream begins")).len();
         streams.push(stream);
     }
     println!("{VIEWERS} full maps of {bytes} bytes in {:?}", start.elapsed());
@@ -59,7 +59,7 @@ async fn a_tailnet_of_some_size_is_served() {
         let start = Instant::now();
         for stream in &mut streams {
             let frame = stream.next().await.expect("a frame");
-            assert_eq!(ports(&parse(&json_of(&frame, Compression::Zstd))), [port]);
+            assert_eq!(ports(&parse(&json_of(&bytes_of(&frame), Compression::Zstd))), [port]);
         }
         println!("one change told to {VIEWERS} streams {streams_are} in {:?}", start.elapsed());
     }

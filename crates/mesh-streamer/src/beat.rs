@@ -1,0 +1,92 @@
+//! The beat: turns the store's epochs into flushes, as often as clients can use.
+
+use std::sync::Arc;
+
+use mesh_netmap::MapContext;
+use mesh_state::Snapshot;
+use mesh_store::Handle;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::flush::{Flush, Flushes};
+use crate::versions::Versions;
+use crate::window::Window;
+
+/// The one task that publishes flushes.
+#[derive(Debug)]
+pub(crate) struct Beat {
+    store: Handle,
+    contexts: watch::Receiver<Arc<MapContext>>,
+    flushes: Arc<Flushes>,
+    versions: Versions,
+    window: Window,
+}
+
+impl Beat {
+    pub(crate) fn new(store: Handle, mut contexts: watch::Receiver<Arc<MapContext>>) -> Self {
+        let versions = Versions::default();
+        let context = contexts.borrow_and_update().clone();
+        let snapshot = store.snapshot();
+        let first = Flush { number: 0, snapshot, context, versions: versions.clone() };
+        let flushes = Arc::new(Flushes::new(first));
+        Self { store, contexts, flushes, versions, window: Window::new() }
+    }
+
+    pub(crate) fn flushes(&self) -> Arc<Flushes> {
+        self.flushes.clone()
+    }
+
+    /// Publishes until it is told to stop, or the store or the contexts end.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        while stop.run_until_cancelled(self.wait()).await == Some(true) {
+            self.flush();
+        }
+    }
+
+    /// Waits until there is something to flush, and its time has come; `false` if there will be nothing any more.
+    async fn wait(&mut self) -> bool {
+        let told = self.flushes.newest();
+        let mut epochs = self.store.subscribe();
+        let has_changed = tokio::select! {
+            changed = epochs.wait_for(|newest| *newest > told.snapshot.epoch) => changed.is_ok(),
+            changed = self.contexts.changed() => changed.is_ok(),
+        };
+        if !has_changed {
+            return false;
+        }
+        let changed_at = Instant::now();
+        loop {
+            let is_urgent = !has_same_policy(&told.snapshot, &self.store.snapshot());
+            let due = self.window.due(changed_at, is_urgent);
+            epochs.borrow_and_update();
+            tokio::select! {
+                () = sleep_until(due) => return true,
+                // What follows may be urgent.
+                changed = epochs.changed() => {
+                    if changed.is_err() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let told = self.flushes.newest();
+        let number = told.number + 1;
+        let (snapshot, changes) = match self.store.since(told.snapshot.epoch) {
+            Some(span) => (span.to, Some(span.changes)),
+            None => (self.store.snapshot(), None),
+        };
+        self.versions.note(number, changes.as_ref());
+        let context = self.contexts.borrow_and_update().clone();
+        let flush = Flush { number, snapshot, context, versions: self.versions.clone() };
+        self.flushes.publish(flush, changes);
+        self.window.flushed(Instant::now());
+    }
+}
+
+fn has_same_policy(one: &Snapshot, other: &Snapshot) -> bool {
+    Arc::ptr_eq(one.policy.policy(), other.policy.policy())
+}

@@ -1,0 +1,136 @@
+//! Flushes: the moments that map streams are told of, all of them the same ones.
+//!
+//! Streams that step from flush to flush have the same way behind them, so what one viewer of a group is told serves
+//! the next. What was sent is stored nowhere: it follows from the flush that a stream was told of.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mesh_netmap::{Group, MapContext, Step};
+use mesh_state::{ChangeSet, Snapshot};
+use tokio::sync::watch;
+
+use crate::group::GroupFrames;
+use crate::versions::Versions;
+
+/// How many flushes back a stream may be and still be told of changes only. At the longest window, four minutes.
+const FLUSHES_MAX: usize = 1024;
+
+/// One moment that is told.
+#[derive(Debug)]
+pub(crate) struct Flush {
+    /// Counts up by one.
+    pub(crate) number: u64,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) context: Arc<MapContext>,
+    /// When nodes last changed, by flush.
+    pub(crate) versions: Versions,
+}
+
+/// The way from one flush to another in the same context, with what groups of viewers are told of it.
+#[derive(Debug)]
+pub(crate) struct Span {
+    from: Arc<Flush>,
+    to: Arc<Flush>,
+    changes: Arc<ChangeSet>,
+    groups: Mutex<HashMap<Group, Arc<GroupFrames>>>,
+}
+
+impl Span {
+    pub(crate) fn step(&self) -> Step<'_> {
+        Step {
+            from: &self.from.snapshot,
+            to: &self.to.snapshot,
+            changes: &self.changes,
+            context: &self.from.context,
+        }
+    }
+
+    /// What a group is told; made by `make` if nobody has asked yet.
+    pub(crate) fn group(
+        &self,
+        group: Group,
+        make: impl FnOnce() -> GroupFrames,
+    ) -> Arc<GroupFrames> {
+        // Made under the lock: whoever else wants it had to wait for it anyway.
+        lock(&self.groups).entry(group).or_insert_with(|| Arc::new(make())).clone()
+    }
+}
+
+/// What a flush changed, if that is known.
+type Changed = Option<Arc<ChangeSet>>;
+
+/// The newest flush, and the ways to it.
+#[derive(Debug)]
+pub(crate) struct Flushes {
+    kept: Mutex<Kept>,
+    published: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    newest: Arc<Flush>,
+    /// What the last few flushes changed, up to the newest and without gaps.
+    log: VecDeque<Changed>,
+    /// The ways to the newest, by the flush that they begin at.
+    spans: HashMap<u64, Option<Arc<Span>>>,
+}
+
+impl Flushes {
+    pub(crate) fn new(first: Flush) -> Self {
+        let published = watch::Sender::new(first.number);
+        let newest = Arc::new(first);
+        let kept = Kept { newest, log: VecDeque::new(), spans: HashMap::new() };
+        Self { kept: Mutex::new(kept), published }
+    }
+
+    pub(crate) fn newest(&self) -> Arc<Flush> {
+        lock(&self.kept).newest.clone()
+    }
+
+    /// The number of the newest flush, and word of each later one.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+
+    pub(crate) fn publish(&self, flush: Flush, changed: Option<ChangeSet>) {
+        let number = flush.number;
+        {
+            let mut kept = lock(&self.kept);
+            if kept.log.len() == FLUSHES_MAX {
+                kept.log.pop_front();
+            }
+            kept.log.push_back(changed.map(Arc::new));
+            kept.newest = Arc::new(flush);
+            kept.spans.clear();
+        }
+        self.published.send_replace(number);
+    }
+
+    /// The newest flush, and the way to it from an earlier one, if that is still known.
+    pub(crate) fn since(&self, from: &Arc<Flush>) -> (Arc<Flush>, Option<Arc<Span>>) {
+        let mut kept = lock(&self.kept);
+        let Kept { newest, log, spans } = &mut *kept;
+        let span = spans.entry(from.number).or_insert_with(|| {
+            let changes = changes(log, newest.number - from.number)?;
+            let (from, to) = (from.clone(), newest.clone());
+            Some(Arc::new(Span { from, to, changes, groups: Mutex::default() }))
+        });
+        (newest.clone(), span.clone())
+    }
+}
+
+/// What the last few flushes changed together, if that is known.
+fn changes(log: &VecDeque<Changed>, flushes: u64) -> Changed {
+    let start = log.len().checked_sub(usize::try_from(flushes).ok()?)?;
+    let mut passed = log.range(start..);
+    let first = passed.next()?.clone()?;
+    passed.try_fold(first, |mut changes, later| {
+        Arc::make_mut(&mut changes).extend(later.as_ref()?);
+        Some(changes)
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
