@@ -1,6 +1,7 @@
 //! One channel to the control server, and what is asked over it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -63,6 +64,7 @@ pub struct ControlClient {
     authority: Arc<str>,
     server_key: MachinePublic,
     channel: Arc<DropGuard>,
+    deaf: Arc<AtomicBool>,
 }
 
 impl ControlClient {
@@ -84,14 +86,15 @@ impl ControlClient {
         server_key: MachinePublic,
     ) -> Result<Self, DialError> {
         let stream = dialer.open(machine_key, version, &server_key).await?;
-        let io = TokioIo::new(WithoutEarlyPayload::new(stream));
+        let deaf = Arc::<AtomicBool>::default();
+        let io = TokioIo::new(WithoutEarlyPayload::new(stream, Arc::clone(&deaf)));
         let tasks = Tasks(CancellationToken::new());
         let channel = Arc::new(tasks.0.clone().drop_guard());
         let (sender, connection) =
             http2::handshake(tasks.clone(), io).await.map_err(RequestError::Http)?;
         tasks.spawn_until_dropped(connection);
         let authority = dialer.url().authority().into();
-        Ok(Self { sender, authority, server_key, channel })
+        Ok(Self { sender, authority, server_key, channel, deaf })
     }
 
     /// The key that the server proved to hold.
@@ -102,6 +105,12 @@ impl ControlClient {
     /// Whether the connection has ended, so that every request would fail.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// Reads nothing from the connection any more, for good, but leaves it open: what a server has to bear from a
+    /// machine that was put to sleep. Answers under way never come.
+    pub fn stop_reading(&self) {
+        self.deaf.store(true, Ordering::Relaxed);
     }
 
     /// Registers a node. Waits as long as the server does: a follow-up may take minutes.

@@ -84,6 +84,8 @@ pub struct Dialer {
     tls: TlsConnector,
     /// Which of our addresses to dial from; `None` leaves it to the system.
     source: Option<IpAddr>,
+    /// Bytes of the socket's receive buffer; `None` lets it grow with the traffic.
+    receive_buffer: Option<u32>,
 }
 
 impl std::fmt::Debug for Dialer {
@@ -105,13 +107,19 @@ impl Dialer {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { url, tls: TlsConnector::from(Arc::new(config)), source: None }
+        Self { url, tls: TlsConnector::from(Arc::new(config)), source: None, receive_buffer: None }
     }
 
     /// The same dialer from another address of this machine. Each has some 28,000 ports towards one server.
     #[must_use]
     pub fn with_source(self, source: IpAddr) -> Self {
         Self { source: Some(source), ..self }
+    }
+
+    /// The same dialer with a receive buffer of so many bytes for each socket, or what the system makes of that.
+    #[must_use]
+    pub fn with_receive_buffer(self, bytes: u32) -> Self {
+        Self { receive_buffer: Some(bytes), ..self }
     }
 
     /// The server's URL.
@@ -195,12 +203,21 @@ impl Dialer {
 
     async fn connect(&self) -> io::Result<TcpStream> {
         let address = (self.url.host(), self.url.port());
-        let Some(source) = self.source else { return TcpStream::connect(address).await };
-        let mut addresses = lookup_host(address).await?;
-        let address = addresses.find(|address| address.is_ipv4() == source.is_ipv4());
+        if self.source.is_none() && self.receive_buffer.is_none() {
+            return TcpStream::connect(address).await;
+        }
+        let is_ours = |address: &SocketAddr| {
+            self.source.is_none_or(|source| source.is_ipv4() == address.is_ipv4())
+        };
+        let address = lookup_host(address).await?.find(is_ours);
         let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.bind(SocketAddr::new(source, 0))?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        if let Some(source) = self.source {
+            socket.bind(SocketAddr::new(source, 0))?;
+        }
         socket.connect(address).await
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -18,11 +20,13 @@ pub(crate) struct WithoutEarlyPayload<S> {
     /// The beginning of the stream; after the judgement what is left of it.
     beginning: BytesMut,
     judged: bool,
+    /// Set from outside to read nothing any more.
+    deaf: Arc<AtomicBool>,
 }
 
 impl<S> WithoutEarlyPayload<S> {
-    pub(crate) fn new(inner: S) -> Self {
-        Self { inner, beginning: BytesMut::new(), judged: false }
+    pub(crate) fn new(inner: S, deaf: Arc<AtomicBool>) -> Self {
+        Self { inner, beginning: BytesMut::new(), judged: false, deaf }
     }
 }
 
@@ -54,6 +58,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for WithoutEarlyPayload<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.deaf.load(Ordering::Relaxed) {
+            // For good, so nobody need be woken.
+            return Poll::Pending;
+        }
         ready!(self.poll_judge(cx))?;
         if self.beginning.is_empty() {
             return Pin::new(&mut self.inner).poll_read(cx, buf);

@@ -14,7 +14,7 @@ async fn check(stream: &[u8], expected: &[u8]) {
             server.write_all(&sent).await.expect("write");
         });
         let mut received = Vec::new();
-        let mut client = WithoutEarlyPayload::new(client);
+        let mut client = WithoutEarlyPayload::new(client, Arc::default());
         client.read_to_end(&mut received).await.expect("read");
         assert_eq!(received, expected);
         sending.await.expect("sent");
@@ -37,7 +37,8 @@ async fn stream_without_early_payload_is_untouched() {
 
 #[tokio::test]
 async fn early_payload_over_the_limit_is_refused() {
-    let mut client = WithoutEarlyPayload::new(&b"\xff\xff\xffTS\xff\xff\xff\xff"[..]);
+    let mut client =
+        WithoutEarlyPayload::new(&b"\xff\xff\xffTS\xff\xff\xff\xff"[..], Arc::default());
     let error = client.read_u8().await.expect_err("4 GiB");
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
 }
@@ -45,7 +46,7 @@ async fn early_payload_over_the_limit_is_refused() {
 #[tokio::test]
 async fn writing_does_not_wait_for_the_server() {
     let (server, client) = duplex(64);
-    let mut client = WithoutEarlyPayload::new(client);
+    let mut client = WithoutEarlyPayload::new(client, Arc::default());
     client.write_all(b"PRI").await.expect("write");
     let mut server = server;
     let mut received = [0; 3];

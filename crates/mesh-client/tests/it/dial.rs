@@ -43,6 +43,8 @@ async fn every_address_of_ours_can_dial() {
     let server = FakeServer::start(Manners::Good, |_| ok("hello")).await;
     let dialer = server.dialer().with_source([127, 1, 2, 3].into());
     assert_eq!(dialer.server_key(VERSION).await.unwrap(), server.key);
+    let dialer = server.dialer().with_receive_buffer(4096);
+    assert_eq!(dialer.server_key(VERSION).await.unwrap(), server.key);
     let foreign = server.dialer().with_source([192, 0, 2, 1].into());
     let error = foreign.server_key(VERSION).await.unwrap_err();
     assert!(matches!(error, DialError::Connect(_)), "{error:?}");

@@ -104,6 +104,20 @@ async fn refused_stream_is_an_error() {
 }
 
 #[tokio::test]
+async fn who_stops_reading_keeps_the_channel() {
+    let bytes = [framed(&domain("one")), framed(&domain("two"))].concat();
+    let server = streaming(bytes, 99, true).await;
+    let client = server.client().await;
+    let request = MapRequest { stream: true, ..MapRequest::default() };
+    client.stop_reading();
+    let answer = timeout(Duration::from_millis(50), client.map_stream(&request)).await;
+    assert!(answer.is_err(), "an answer was read");
+    server.wait_for_channels(1).await;
+    drop(client);
+    server.wait_for_channels(0).await;
+}
+
+#[tokio::test]
 async fn channel_lives_as_long_as_the_stream() {
     let server = streaming(framed(&domain("one")), 99, true).await;
     let mut stream = open(&server, "").await;
