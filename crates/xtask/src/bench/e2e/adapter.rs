@@ -75,7 +75,11 @@ impl FromStr for Side {
     fn from_str(text: &str) -> Result<Self> {
         let (name, binary) = text.split_once('=').context("not ADAPTER=BINARY")?;
         let binary = fs::canonicalize(binary).with_context(|| binary.to_owned())?;
-        Self::new(name, binary)
+        let mut side = Self::new(name, binary)?;
+        // One adapter may drive several programs: two versions, for one.
+        let program = side.binary.file_name().unwrap_or_default().to_string_lossy();
+        side.name = format!("{}@{program}", side.name);
+        Ok(side)
     }
 }
 

@@ -31,9 +31,11 @@ fn words_are_filled_in_and_other_braces_stay() {
 }
 
 #[test]
-fn a_side_names_its_binary() {
+fn a_side_is_named_for_its_binary_too() {
     for text in ["headscale", "headscale=/nowhere/at/all", "nothing-of-the-kind=/bin/sh"] {
         text.parse::<Side>().unwrap_err();
     }
-    assert_eq!("headscale=/bin/sh".parse::<Side>().unwrap().name, "headscale");
+    let side: Side = "headscale=/proc/self/exe".parse().unwrap();
+    let program = side.binary.file_name().unwrap().to_str().unwrap();
+    assert_eq!(side.name, format!("headscale@{program}"));
 }
