@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use super::adapter::Side;
@@ -19,8 +19,8 @@ struct Said {
 
 /// What it says of one phase.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Phase {
-    pub(crate) name: String,
+struct Phase {
+    name: String,
     nodes: usize,
     converged: usize,
     wall_ms: f64,
@@ -29,7 +29,7 @@ pub(crate) struct Phase {
     missing: usize,
     extra: u64,
     bytes: u64,
-    pub(crate) server: Option<ServerUse>,
+    server: Option<ServerUse>,
     own_cpu_s: f64,
 }
 
@@ -41,9 +41,9 @@ struct Spread {
 
 /// What the server used up in a phase.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(crate) struct ServerUse {
-    pub(crate) cpu_until_converged_s: f64,
-    pub(crate) cpu_until_quiet_s: f64,
+struct ServerUse {
+    cpu_until_converged_s: f64,
+    cpu_until_quiet_s: f64,
     /// Absent: it never was.
     quiet_ms: Option<f64>,
     memory_peak_bytes: u64,
@@ -55,7 +55,7 @@ pub(crate) struct Reported {
     version: String,
     /// As the harness wrote it; empty if it had to be killed.
     said: String,
-    pub(crate) phases: Vec<Phase>,
+    phases: Vec<Phase>,
     /// Whether stock clients saw whom they should, where there were any.
     stock: Option<Result<()>>,
 }
@@ -91,6 +91,16 @@ impl Reported {
         Self { version, said, phases: phases.unwrap_or_default(), stock }
     }
 
+    /// What the first phase cost the server, in seconds of its processor time until it was quiet.
+    ///
+    /// # Errors
+    /// Some node did not see what it should, or the harness said nothing.
+    pub(crate) fn cpu_when_right(&self) -> Result<f64> {
+        let phase = self.phases.first().context("the harness said nothing")?;
+        ensure!(phase.is_right(), "{}: {}", phase.name, phase.verdict());
+        phase.cpu().context("the harness did not see the server's process")
+    }
+
     /// Keeps what the harness said as `directory/name.json`.
     ///
     /// # Errors
@@ -104,7 +114,7 @@ impl Reported {
 
 impl Phase {
     /// Whether everybody saw in the end whom they should, and nothing else.
-    pub(crate) fn is_right(&self) -> bool {
+    fn is_right(&self) -> bool {
         self.converged == self.nodes && self.wrong == 0 && self.missing == 0 && self.extra == 0
     }
 

@@ -120,6 +120,7 @@ impl Run<'_> {
         if self.session.phases.contains(&"policy-edit") {
             let edited = server.policy_command(&self.tailnet.file("edited.hujson"));
             command.args(["--policy-cmd", &edited]);
+            command.arg("--policy-expect").arg(self.tailnet.file("edited-expected"));
         }
         command.args(&self.session.phases);
         let phases = u32::try_from(self.session.phases.len())?;

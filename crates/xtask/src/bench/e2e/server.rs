@@ -91,9 +91,12 @@ impl Server {
         self.directory.path().join("pid")
     }
 
-    /// A command line for a shell that ends the server, which is then started again.
+    /// A command line for a shell that ends the server and returns when it has been started again.
     pub(crate) fn restart_command(&self) -> String {
-        format!("kill -TERM $(cat {})", self.pid_file().display())
+        let pid = format!("cat {}", self.pid_file().display());
+        format!(
+            r#"old=$({pid}); kill -TERM $old; while [ "$({pid})" = $old ]; do sleep 0.01; done"#
+        )
     }
 
     /// A command line for a shell that puts the policy in `file` into force.
@@ -222,7 +225,9 @@ fn keep_running(
     for _ in 0..STARTS_MAX {
         let log = File::options().create(true).append(true).open(log)?;
         let mut child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
-        fs::write(pid_file, child.id().to_string())?;
+        let written = pid_file.with_extension("new");
+        fs::write(&written, child.id().to_string())?;
+        fs::rename(&written, pid_file)?;
         while child.try_wait()?.is_none() {
             if is_over.load(Ordering::Relaxed) {
                 return stop(&mut child);
