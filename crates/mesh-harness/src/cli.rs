@@ -20,17 +20,26 @@ const PHASES: &str = "\
 Phases:
   join             all --nodes join, --concurrency at a time
   join-one         one more joins; the others are to see it
+  flap             one goes, the others are to see it offline; then it comes back
+  endpoints        one has another endpoint; the others are to see it
+  reconnect        all are cut at once and come back
+  restart-server   --restart-cmd is run; all are to come back
+  policy-edit      --policy-cmd is run, then the next --policy-expect holds
+  churn=N/s,TIME   N times a second somebody has another endpoint, goes for a second, or is cut
+  stall=M          how soon others see changes while M nodes leave their streams unread
   hold=TIME        nothing happens
 ";
 
 const EXAMPLES: &str = "\
 Examples:
   meshharness --url http://127.0.0.1:8080 --keys hskey-auth-... --nodes 300 --server-pid 4711 join
-  meshharness --url http://127.0.0.1:8080 --keys nodes.txt --expect peers.txt --json join hold=30s
+  meshharness --url http://127.0.0.1:8080 --keys nodes.txt --expect peers.txt --json join flap endpoints
+  meshharness --url http://127.0.0.1:8080 --keys nodes.txt --nodes 200 --verify-samples 3 join churn=200/s,5m
 
 Files:
   --keys    one node a line: KEY HOSTNAME [TAG,TAG...]
-  --expect  one node a line: HOSTNAME PEER PEER ...";
+  --expect  one node a line: HOSTNAME PEER PEER ...
+            (hostnames that are not in use are passed over)";
 
 /// Load harness: thousands of fake nodes against any control server.
 #[derive(Debug, Parser)]
@@ -57,6 +66,19 @@ pub(crate) struct Cli {
     /// The server's process, to tell what it spends: its number, or a file that holds it.
     #[arg(long, value_name = "PID|FILE")]
     pub(crate) server_pid: Option<String>,
+    /// Shell command of policy-edit; $EDIT is 1 the first time, then 2, and so on.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) policy_cmd: Option<String>,
+    /// Whom each node should see after a policy edit: one file for the first, the next for the second; without one
+    /// nothing changes.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy_expect: Vec<PathBuf>,
+    /// Shell command of restart-server: it returns when the server was started again.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) restart_cmd: Option<String>,
+    /// So many nodes fold all they are told; after each phase the sum must be what a fresh map says.
+    #[arg(long, value_name = "NODES", default_value_t = 1)]
+    pub(crate) verify_samples: usize,
     /// What the nodes ask their map streams to be compressed with.
     #[arg(long, default_value = "zstd")]
     pub(crate) compress: Compress,
@@ -105,6 +127,18 @@ impl Compress {
 pub(crate) enum Phase {
     Join,
     JoinOne,
+    Flap,
+    Endpoints,
+    Reconnect,
+    RestartServer,
+    PolicyEdit,
+    Churn {
+        /// Changes in a second.
+        rate: f64,
+        time: Duration,
+    },
+    /// So many nodes stop reading.
+    Stall(usize),
     Hold(Duration),
 }
 
@@ -117,10 +151,28 @@ impl FromStr for Phase {
         Ok(match (name, value) {
             ("join", None) => Self::Join,
             ("join-one", None) => Self::JoinOne,
+            ("flap", None) => Self::Flap,
+            ("endpoints", None) => Self::Endpoints,
+            ("reconnect", None) => Self::Reconnect,
+            ("restart-server", None) => Self::RestartServer,
+            ("policy-edit", None) => Self::PolicyEdit,
+            ("churn", Some(value)) => parse_churn(value)?,
+            ("stall", Some(count)) => {
+                Self::Stall(count.parse().map_err(|_| format!("{count:?} is no number of nodes"))?)
+            }
             ("hold", Some(time)) => Self::Hold(parse_time(time)?),
             _ => return Err("no such phase; --help lists them".to_owned()),
         })
     }
+}
+
+/// Reads `200/s,5m`.
+fn parse_churn(text: &str) -> Result<Phase, String> {
+    let parts = text.split_once("/s,").and_then(|(rate, time)| Some((rate.parse().ok()?, time)));
+    let wanted = |(rate, _): &(f64, &str)| rate.is_finite() && *rate > 0.0;
+    let (rate, time) =
+        parts.filter(wanted).ok_or_else(|| format!("{text:?} is nothing such as 200/s,5m"))?;
+    Ok(Phase::Churn { rate, time: parse_time(time)? })
 }
 
 /// Reads `30s`, `5m` or `250ms`.
@@ -141,6 +193,12 @@ mod tests {
     fn phases_are_read() {
         assert_eq!("join".parse(), Ok(Phase::Join));
         assert_eq!("hold=250ms".parse(), Ok(Phase::Hold(Duration::from_millis(250))));
+        assert_eq!("stall=200".parse(), Ok(Phase::Stall(200)));
+        let time = Duration::from_mins(5);
+        assert_eq!("churn=0.5/s,5m".parse(), Ok(Phase::Churn { rate: 0.5, time }));
+        for text in ["churn", "churn=5", "churn=5/s", "churn=0/s,1s", "churn=x/s,1s", "stall=x"] {
+            text.parse::<Phase>().unwrap_err();
+        }
         for text in ["", "joins", "join=3", "hold", "hold=3", "hold=-1s", "hold=s"] {
             text.parse::<Phase>().unwrap_err();
         }

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::bits::BitSet;
 use crate::node::Node;
-use crate::reader::Reader;
+use crate::reader::{Reader, Slot};
 use crate::roster::Expected;
 use crate::view::Counts;
 
@@ -139,8 +139,7 @@ impl Fleet {
     /// Starts the next `count` nodes.
     pub(crate) fn join(&mut self, count: usize) {
         for node in &self.nodes[self.joined..self.joined + count] {
-            node.view().due = 1;
-            node.order.send_modify(|order| order.online = true);
+            node.come();
             let (node, shared) = (Arc::clone(node), Arc::clone(&self.shared));
             let task = tokio::spawn(async move { node.run(&shared).await });
             self.tasks.push(task.abort_handle());
@@ -168,18 +167,26 @@ impl Fleet {
         Some(Expectation { sets, ours })
     }
 
-    /// Whether every node that is online has had a map on its newest stream, and sees what it should.
-    pub(crate) fn verdict(&self, expectation: &Expectation) -> Verdict {
+    /// How far every node sees what it should on its newest stream. Without an expectation, for somebody has not had a
+    /// map yet, those who have had one are right, but never all.
+    pub(crate) fn verdict(&self, expectation: Option<&Expectation>) -> Verdict {
+        let Some(Expectation { sets, ours }) = expectation else {
+            let had = self.members().iter().filter(|node| node.view().own.is_some()).count();
+            let others = self.joined.saturating_sub(1);
+            return Verdict {
+                wrong: 0,
+                missing: (self.joined - had) * others,
+                right_nodes: had.min(others),
+            };
+        };
         let mut verdict = Verdict::default();
-        for (node, expected) in self.members().iter().zip(&expectation.sets) {
-            let online = node.order.borrow().online;
-            let view = node.view();
-            if !online {
+        for (node, expected) in self.members().iter().zip(sets) {
+            if !node.order.borrow().is_judged() {
                 verdict.right_nodes += 1;
                 continue;
             }
-            let ours = expectation.ours.as_ref();
-            let wrong = view.peers.count_beyond(expected, ours);
+            let view = node.view();
+            let wrong = view.peers.count_beyond(expected, ours.as_ref());
             let missing = expected.count_beyond(&view.peers, None);
             verdict.wrong += wrong;
             verdict.missing += missing;
@@ -187,14 +194,6 @@ impl Fleet {
             verdict.right_nodes += usize::from(is_right);
         }
         verdict
-    }
-
-    /// The verdict while some member has not had a map: it misses everybody.
-    pub(crate) fn verdict_of_strangers(&self) -> Verdict {
-        let had = self.members().iter().filter(|node| node.view().own.is_some()).count();
-        let missing = (self.joined - had) * self.joined.saturating_sub(1);
-        // Nobody is right while it is open who should be seen.
-        Verdict { wrong: 0, missing, right_nodes: had.min(self.joined.saturating_sub(1)) }
     }
 
     /// What all nodes received so far.
@@ -216,10 +215,39 @@ impl Fleet {
         std::mem::take(&mut *self.shared.errors.lock().expect("invariant: nobody panics here"))
     }
 
-    /// When each online member's peers last became others; those before `start` count as `start`.
+    /// The members whose view counts.
+    pub(crate) fn judged(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.members().iter().filter(|node| node.order.borrow().is_judged())
+    }
+
+    /// Judges every node by the next stream that it opens.
+    pub(crate) fn expect_new_streams(&self) {
+        for node in self.judged() {
+            node.expect_new_stream();
+        }
+    }
+
+    /// The judged nodes that are looked at closely.
+    pub(crate) fn sampled(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.judged().filter(|node| node.view().sample.is_some())
+    }
+
+    /// When members' peers last became others, for those whose did since `start`.
     pub(crate) fn settled_at(&self, start: Instant) -> Vec<Instant> {
-        let online = self.members().iter().filter(|node| node.order.borrow().online);
-        online.filter_map(|node| node.view().changed_at).map(|at| at.max(start)).collect()
+        let changed = self.judged().filter_map(|node| node.view().changed_at);
+        changed.filter(|at| *at >= start).collect()
+    }
+
+    /// When the first and the last message came since [`Self::forget_told`], keep-alives aside.
+    pub(crate) fn told(&self) -> Option<(Instant, Instant)> {
+        let told = self.judged().filter_map(|node| node.view().told);
+        told.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
+    }
+
+    pub(crate) fn forget_told(&self) {
+        for node in self.members() {
+            node.view().told = None;
+        }
     }
 }
 
@@ -237,4 +265,12 @@ pub(crate) struct Expectation {
     sets: Vec<BitSet>,
     /// The bits of our own nodes, if others do not count.
     ours: Option<BitSet>,
+}
+
+impl Expectation {
+    /// The positions of those who should see the node with this bit.
+    pub(crate) fn viewers(&self, slot: Slot) -> impl Iterator<Item = usize> {
+        let sets = self.sets.iter().enumerate();
+        sets.filter(move |(_, set)| set.contains(slot as usize)).map(|(viewer, _)| viewer)
+    }
 }

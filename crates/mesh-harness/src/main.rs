@@ -1,6 +1,6 @@
 //! Load harness: thousands of fake nodes against any control server.
 //!
-//! [`cli`] says what it is for; [`run`] carries the phases out; [`fleet`] judges what all nodes see; [`node`] is one
+//! [`cli`] says what it is for; [`phases`] carries them out, [`run`] measures them; [`fleet`] judges what all nodes see; [`node`] is one
 //! of them, and [`view`] what it knows. [`reader`] keeps the harness cheaper than the server it measures.
 
 mod bits;
@@ -8,11 +8,14 @@ mod cli;
 mod fleet;
 mod limits;
 mod node;
+mod phases;
+mod pick;
 mod process;
 mod reader;
 mod report;
 mod roster;
 mod run;
+mod sample;
 mod view;
 
 use std::io::{self, Write as _};
@@ -31,6 +34,7 @@ use rustls_pki_types::pem::PemObject as _;
 use crate::cli::{Cli, Phase};
 use crate::fleet::{Fleet, Shared};
 use crate::node::{Node, VERSION};
+use crate::pick::Picker;
 use crate::process::Process;
 use crate::report::Report;
 use crate::roster::{Entry, Expected};
@@ -55,7 +59,7 @@ async fn run(cli: &Cli) -> Result<Report> {
     let mut run = prepare(cli).await?;
     let mut phases = Vec::new();
     for phase in &cli.phases {
-        phases.push(run.phase(phase).await?);
+        phases.extend(Box::pin(run.phase(phase)).await?);
     }
     Ok(Report {
         url: cli.url.to_string(),
@@ -80,15 +84,25 @@ async fn prepare(cli: &Cli) -> Result<Run> {
     let compress = cli.compress.as_str();
     let concurrency = cli.concurrency.unwrap_or(roster.len());
     let shared = Arc::new(Shared::new(dialer, server_key, compress, concurrency.max(1)));
-    let nodes = (0..).zip(roster).map(|(index, entry)| Arc::new(Node::new(entry, index, cli.seed)));
+    let indexed = (0..).zip(roster.iter().cloned());
+    let nodes: Vec<_> =
+        indexed.map(|(index, entry)| Arc::new(Node::new(entry, index, cli.seed))).collect();
+    nodes.iter().take(cli.verify_samples.min(first)).for_each(|node| node.sample());
     let server = cli.server_pid.as_deref().map(|source| Process::watch(source.into()));
     Ok(Run {
-        fleet: Fleet::new(nodes.collect(), shared, expected, cli.ignore_others),
+        fleet: Fleet::new(nodes, shared, expected, cli.ignore_others),
         server: server.transpose()?,
         own: Process::own()?,
+        picker: Picker::new(cli.seed),
         limit: Duration::from_secs(cli.limit),
         quiet_limit: Duration::from_secs(cli.quiet_limit),
         first,
+        roster,
+        restart_command: cli.restart_cmd.clone(),
+        policy_command: cli.policy_cmd.clone(),
+        policy_expected: cli.policy_expect.iter().cloned().collect(),
+        edits: 0,
+        waits: 0,
     })
 }
 

@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use mesh_client::{ControlClient, MapStream, RequestError};
+use jiff::Timestamp;
+use mesh_client::{ControlClient, MapStream, Netmap, RequestError};
 use mesh_keys::{DiscoPublic, MachinePrivate, NodePrivate, NodePublic};
 use mesh_wire::{
     CapabilityVersion, DerpRegionId, EndpointType, Hostinfo, MapRequest, NetInfo, RegisterAuth,
@@ -25,7 +26,10 @@ use crate::view::View;
 pub(crate) const VERSION: CapabilityVersion = CapabilityVersion::CURRENT;
 
 /// A stream without a message for so long is given up, as stock clients do.
-const SILENCE_MAX: Duration = Duration::from_secs(120);
+const SILENCE_MAX: Duration = Duration::from_mins(2);
+
+/// Receive buffer of a node that reads nothing: the less fits into it, the more the server has to bear.
+const STALLED_BUFFER_BYTES: u32 = 4096;
 
 /// The longest pause between two dials, before its jitter.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -42,6 +46,15 @@ pub(crate) struct Order {
     pub(crate) cut: u64,
     /// Which endpoint to have: each number is another.
     pub(crate) endpoint: u16,
+    /// Whether to open a stream and read nothing of it, as a machine that is put to sleep.
+    pub(crate) stalled: bool,
+}
+
+impl Order {
+    /// Whether what the node sees is to be judged.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.online && !self.stalled
+    }
 }
 
 /// A fake node: who it is, what it is to do, what it knows.
@@ -64,7 +77,7 @@ impl Node {
             hasher.update(&seed.to_le_bytes()).update(&index.to_le_bytes()).update(&[what]);
             *hasher.finalize().as_bytes()
         };
-        let order = Order { online: false, cut: 0, endpoint: 0 };
+        let order = Order { online: false, cut: 0, endpoint: 0, stalled: false };
         Self {
             entry,
             index,
@@ -85,11 +98,11 @@ impl Node {
                 return;
             };
             let called = async {
-                let changes = |now: &Order| !now.online || now.cut != order.cut;
+                let changes = |now: &Order| Order { endpoint: order.endpoint, ..*now } != order;
                 // The sender is the node's own.
                 let _ = orders.wait_for(changes).await;
             };
-            let session = self.session(shared, &mut life);
+            let session = self.session(shared, &mut life, order.stalled);
             tokio::select! {
                 biased;
                 () = called => life.failures = 0,
@@ -102,11 +115,8 @@ impl Node {
     }
 
     /// Dials and stays. Returns how long to wait before the next try.
-    async fn session(&self, shared: &Shared, life: &mut Life) -> Duration {
-        let error = match self.stay(shared, life).await {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+    async fn session(&self, shared: &Shared, life: &mut Life, stalled: bool) -> Duration {
+        let error = self.stay(shared, life, stalled).await.err();
         let asked = error.as_ref().and_then(retry_after);
         if let Some(error) = error {
             shared.note_error(&error);
@@ -115,11 +125,13 @@ impl Node {
         asked.unwrap_or_else(|| backoff(life.failures, self.index))
     }
 
-    async fn stay(&self, shared: &Shared, life: &mut Life) -> Result<()> {
+    async fn stay(&self, shared: &Shared, life: &mut Life, stalled: bool) -> Result<()> {
         // Who joins waits for its turn; who was in is not held up.
         let turn = if life.registered { None } else { Some(shared.turn().await) };
         let dialled_at = *life.dialled_at.get_or_insert_with(Instant::now);
         let dialer = shared.dialer(self.index);
+        let dialer =
+            if stalled { dialer.with_receive_buffer(STALLED_BUFFER_BYTES) } else { dialer };
         let client = ControlClient::connect_to(&dialer, &self.machine, VERSION, shared.server_key);
         let client = client.await.context("dial")?;
         if !life.registered {
@@ -135,6 +147,10 @@ impl Node {
         }
         let stream = stream.context("map stream")?;
         self.view().begin_session();
+        if stalled {
+            client.stop_reading();
+            return std::future::pending().await;
+        }
         tokio::select! {
             biased;
             end = self.follow(shared, stream, turn, &mut life.failures) => end,
@@ -179,6 +195,9 @@ impl Node {
                 view.counts.bytes += u64::try_from(message.wire_bytes()).unwrap_or(u64::MAX);
                 view.counts.json_bytes += u64::try_from(json_bytes).unwrap_or(u64::MAX);
                 view.take(news, shared.reader.watched(), now);
+                if let Some(sample) = &mut view.sample {
+                    sample.take(&message);
+                }
             })?;
             if turn.take().is_some() || *failures > 0 {
                 *failures = 0;
@@ -197,6 +216,19 @@ impl Node {
             client.lite_update(&update).await.context("lite update")?;
             orders.wait_for(|order| order.endpoint != endpoint).await?;
         }
+    }
+
+    /// Asks for a whole map beside the stream, which changes nothing.
+    async fn fresh_map(&self, shared: &Shared) -> Result<Netmap> {
+        let dialer = shared.dialer(self.index);
+        let client = ControlClient::connect_to(&dialer, &self.machine, VERSION, shared.server_key);
+        let client = client.await.context("dial")?;
+        let request = MapRequest { stream: false, read_only: true, ..self.map_request(shared) };
+        let mut stream = client.map_stream(&request).await?;
+        let message = stream.next().await?.context("no map")?;
+        let mut netmap = Netmap::default();
+        netmap.apply(message, Timestamp::UNIX_EPOCH);
+        Ok(netmap)
     }
 
     fn map_request(&self, shared: &Shared) -> MapRequest {
@@ -256,6 +288,46 @@ impl Node {
             request_tags: self.entry.tags.clone(),
             ..Hostinfo::default()
         }
+    }
+
+    /// Connects.
+    pub(crate) fn come(&self) {
+        self.expect_new_stream();
+        self.order.send_modify(|order| order.online = true);
+    }
+
+    /// Cuts the connection; the node comes back at once.
+    pub(crate) fn cut(&self) {
+        self.expect_new_stream();
+        self.order.send_modify(|order| order.cut += 1);
+    }
+
+    /// Has it judged by the next stream that it opens.
+    pub(crate) fn expect_new_stream(&self) {
+        let mut view = self.view();
+        view.due = view.sessions + 1;
+    }
+
+    /// Looks at it closely from now on.
+    pub(crate) fn sample(&self) {
+        self.view().sample = Some(Box::default());
+    }
+
+    /// What was wrong with messages to it, if it is looked at closely.
+    pub(crate) fn take_complaints(&self) -> Vec<String> {
+        let mut view = self.view();
+        let complaints = view.sample.as_mut().map(|sample| sample.take_complaints());
+        let complaints = complaints.unwrap_or_default().into_iter();
+        complaints.map(|complaint| format!("{}: {complaint}", self.entry.hostname)).collect()
+    }
+
+    /// Compares what it was told, if it is looked at closely, with a map fetched afresh.
+    pub(crate) async fn compare(&self, shared: &Shared) -> Result<Vec<String>> {
+        let fresh = self.fresh_map(shared).await?;
+        let view = self.view();
+        let differences = view.sample.as_ref().map(|sample| sample.compare(fresh));
+        let differences = differences.unwrap_or_default().into_iter();
+        Ok(differences.map(|what| format!("{}: {what}", self.entry.hostname)).collect())
     }
 
     /// What it knows; held for a moment only.

@@ -165,7 +165,7 @@ mod tests {
         let mut own = Process::own().unwrap();
         let before = own.cpu();
         let mut word = 1_u64;
-        while own.cpu() - before < Duration::from_millis(30) {
+        while own.cpu().saturating_sub(before) < Duration::from_millis(30) {
             word =
                 std::hint::black_box((0..10_000).fold(word, |word, add| word.rotate_left(7) ^ add));
         }

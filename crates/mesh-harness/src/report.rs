@@ -33,12 +33,16 @@ pub(crate) struct Phase {
     pub(crate) convergence: Option<Spread>,
     /// From its first dial to its answer, for each node that joined.
     pub(crate) registration: Option<Spread>,
-    /// What only this phase has to tell, in milliseconds.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) extra_ms: BTreeMap<&'static str, f64>,
+    /// What else there is to tell; names end in the unit.
+    pub(crate) facts: BTreeMap<&'static str, f64>,
     pub(crate) wrong: usize,
     pub(crate) missing: usize,
+    /// Peers listed twice in one message.
     pub(crate) extra: u64,
+    /// Sampled nodes that were compared with a fresh map.
+    pub(crate) samples: usize,
+    /// What was different in them, and rules that their messages broke.
+    pub(crate) differences: Vec<String>,
     /// Changes and removals of peers that the node did not have.
     pub(crate) strays: u64,
     pub(crate) messages: u64,
@@ -66,9 +70,9 @@ pub(crate) struct Server {
 /// How a time spreads over the nodes, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Spread {
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
-    pub(crate) max_ms: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
@@ -78,14 +82,18 @@ impl Spread {
         let last = times.len().checked_sub(1)?;
         // The smallest time that so many of a hundred do not exceed.
         let at = |percent: usize| millis(times[(times.len() * percent).div_ceil(100) - 1]);
-        Some(Self { p50_ms: at(50), p99_ms: at(99), max_ms: millis(times[last]) })
+        Some(Self { p50: at(50), p99: at(99), max: millis(times[last]) })
     }
 }
 
 impl Phase {
     /// Whether everybody saw what they should and nothing else.
     pub(crate) fn is_right(&self) -> bool {
-        self.converged == self.nodes && self.wrong == 0 && self.missing == 0 && self.extra == 0
+        self.converged == self.nodes
+            && self.wrong == 0
+            && self.missing == 0
+            && self.extra == 0
+            && self.differences.is_empty()
     }
 }
 
@@ -93,29 +101,31 @@ pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
+const HEADER: [&str; 16] = [
+    "phase",
+    "nodes",
+    "right",
+    "wall ms",
+    "p50",
+    "p99",
+    "max",
+    "wrong",
+    "missing",
+    "extra",
+    "messages",
+    "MB",
+    "server CPU s",
+    "until quiet",
+    "RSS MB",
+    "own CPU s",
+];
+
 impl Report {
-    /// A table and what went wrong.
+    /// A table, remarks on its rows, and the verdict.
     pub(crate) fn text(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
-        table.set_header([
-            "phase",
-            "nodes",
-            "right",
-            "wall ms",
-            "p50",
-            "p99",
-            "max",
-            "wrong",
-            "missing",
-            "extra",
-            "messages",
-            "MB",
-            "server CPU s",
-            "until quiet",
-            "RSS MB",
-            "own CPU s",
-        ]);
+        table.set_header(HEADER);
         for phase in &self.phases {
             table.add_row(phase.cells());
         }
@@ -124,11 +134,8 @@ impl Report {
         }
         let mut text = format!("{table}\n");
         for phase in &self.phases {
-            for (what, time) in &phase.extra_ms {
-                text += &format!("{}: {what} {time:.1} ms\n", phase.name);
-            }
-            for (error, times) in &phase.errors {
-                text += &format!("{}: {times} times: {error}\n", phase.name);
+            for line in phase.remarks() {
+                text.extend([&phase.name, ": ", &line, "\n"]);
             }
         }
         let verdict = if self.right { "0 wrong, 0 missing, 0 extra" } else { "NOT RIGHT" };
@@ -137,6 +144,25 @@ impl Report {
 }
 
 impl Phase {
+    /// What has no place in the table.
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if !self.facts.is_empty() {
+            let facts = self.facts.iter().map(|(what, value)| format!("{what} {value:.1}"));
+            remarks.push(facts.collect::<Vec<_>>().join(", "));
+        }
+        if let Some(Spread { p50, p99, max }) = self.registration {
+            remarks.push(format!("registered_ms p50 {p50:.1}, p99 {p99:.1}, max {max:.1}"));
+        }
+        if self.cuts + self.strays > 0 {
+            let (cuts, strays) = (self.cuts, self.strays);
+            remarks.push(format!("{cuts} connections cut, {strays} changes of unknown peers"));
+        }
+        remarks.extend(self.errors.iter().map(|(error, times)| format!("{times} times: {error}")));
+        remarks.extend(self.differences.iter().cloned());
+        remarks
+    }
+
     fn cells(&self) -> Vec<String> {
         let time = |time: Option<f64>| time.map_or("-".to_owned(), |time| format!("{time:.1}"));
         let spread = self.convergence;
@@ -151,9 +177,9 @@ impl Phase {
             self.nodes.to_string(),
             self.converged.to_string(),
             format!("{:.1}", self.wall_ms),
-            time(spread.map(|spread| spread.p50_ms)),
-            time(spread.map(|spread| spread.p99_ms)),
-            time(spread.map(|spread| spread.max_ms)),
+            time(spread.map(|spread| spread.p50)),
+            time(spread.map(|spread| spread.p99)),
+            time(spread.map(|spread| spread.max)),
             self.wrong.to_string(),
             self.missing.to_string(),
             self.extra.to_string(),
@@ -179,9 +205,9 @@ mod tests {
     fn spread_takes_the_nearest_rank() {
         let millis = |count: u64| (1..=count).rev().map(Duration::from_millis).collect();
         let spread = Spread::of(millis(200)).unwrap();
-        assert_eq!(spread, Spread { p50_ms: 100.0, p99_ms: 198.0, max_ms: 200.0 });
+        assert_eq!(spread, Spread { p50: 100.0, p99: 198.0, max: 200.0 });
         let spread = Spread::of(millis(1)).unwrap();
-        assert_eq!(spread, Spread { p50_ms: 1.0, p99_ms: 1.0, max_ms: 1.0 });
+        assert_eq!(spread, Spread { p50: 1.0, p99: 1.0, max: 1.0 });
         assert_eq!(Spread::of(vec![]), None);
     }
 }

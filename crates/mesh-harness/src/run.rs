@@ -1,16 +1,17 @@
-//! Carries out the phases: each begins, is watched until all is right, and then until the server is quiet.
+//! How any phase is carried out: it begins, is watched until all is right, and then until the server is quiet.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::sleep;
 
-use crate::cli;
-use crate::fleet::{Expectation, Fleet, Verdict};
+use crate::fleet::Fleet;
+use crate::pick::Picker;
 use crate::process::Process;
 use crate::report::{Phase, Server, Spread, millis};
+use crate::roster::Entry;
 use crate::view::Counts;
 
 /// How often it is looked whether all is right.
@@ -24,92 +25,94 @@ const QUIET_CPU: Duration = Duration::from_millis(10);
 
 const QUIET_FOR: Duration = Duration::from_secs(1);
 
+/// How long a sampled node may take to hold what a fresh map says: something may be under way.
+const SAMPLE_LIMIT: Duration = Duration::from_secs(5);
+
 /// What a run has besides its nodes.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) fleet: Fleet,
     pub(crate) server: Option<Process>,
     pub(crate) own: Process,
+    pub(crate) picker: Picker,
     pub(crate) limit: Duration,
     pub(crate) quiet_limit: Duration,
     /// How many nodes `join` lets in.
     pub(crate) first: usize,
+    /// Everybody there is, by which files name peers.
+    pub(crate) roster: Vec<Entry>,
+    pub(crate) restart_command: Option<String>,
+    pub(crate) policy_command: Option<String>,
+    /// Whom nodes should see after each policy edit.
+    pub(crate) policy_expected: VecDeque<PathBuf>,
+    /// Policy edits so far.
+    pub(crate) edits: usize,
+    /// Changes so far that somebody waited for.
+    pub(crate) waits: u64,
 }
 
 /// A phase under way.
 #[derive(Debug)]
-struct Begun {
+pub(crate) struct Begun {
     name: String,
-    at: Instant,
+    pub(crate) at: Instant,
     counts: Counts,
     cuts: u64,
     server_cpu: Duration,
     own_cpu: Duration,
-    measured_at: Instant,
 }
 
-/// What a look at all nodes tells.
+impl Begun {
+    /// How long ago.
+    pub(crate) fn elapsed_ms(&self) -> f64 {
+        millis(self.at.elapsed())
+    }
+}
+
+/// How a phase went until all was right.
 #[derive(Debug, Default)]
-struct Look {
-    verdict: Verdict,
-    expectation: Option<Expectation>,
+pub(crate) struct Went {
+    /// When each node came to see what it should, from the beginning.
+    pub(crate) times: Vec<Duration>,
+    /// Nodes that should have seen a change and did not.
+    pub(crate) unseen: usize,
 }
 
 impl Run {
-    /// Carries out one phase.
-    pub(crate) async fn phase(&mut self, phase: &cli::Phase) -> Result<Phase> {
-        match phase {
-            cli::Phase::Join => self.join("join", self.first).await,
-            cli::Phase::JoinOne => self.join("join-one", 1).await,
-            cli::Phase::Hold(time) => self.hold(*time).await,
-        }
-    }
-
-    async fn join(&mut self, name: &str, count: usize) -> Result<Phase> {
-        let begun = self.begin(name);
-        let before = self.fleet.joined;
-        self.fleet.join(count);
-        let look = self.until_right(&begun).await;
-        let mut phase = self.end(&begun, &look).await;
-        let joined = &self.fleet.members()[before..];
-        let times = joined.iter().filter_map(|node| node.view().registered_in);
-        phase.registration = Spread::of(times.collect());
-        Ok(phase)
-    }
-
-    async fn hold(&mut self, time: Duration) -> Result<Phase> {
-        let begun = self.begin("hold");
-        sleep(time).await;
-        let look = self.until_right(&begun).await;
-        Ok(self.end(&begun, &look).await)
-    }
-
-    fn begin(&mut self, name: &str) -> Begun {
-        let server_cpu = self.server_cpu();
-        let own_cpu = self.own.cpu();
+    pub(crate) fn begin(&mut self, name: impl Into<String>) -> Begun {
+        self.fleet.forget_told();
+        let (server_cpu, own_cpu) = (self.server_cpu(), self.own.cpu());
         let (counts, cuts) = (self.fleet.counts(), self.fleet.cuts());
-        let at = Instant::now();
-        Begun { name: name.to_owned(), at, counts, cuts, server_cpu, own_cpu, measured_at: at }
+        Begun { name: name.into(), at: Instant::now(), counts, cuts, server_cpu, own_cpu }
     }
 
     /// Waits until every node sees what it should, or the limit is over.
-    async fn until_right(&mut self, begun: &Begun) -> Look {
-        let bar = bar(&begun.name, self.fleet.joined);
-        let mut look = Look::default();
-        let mut measured_at = begun.measured_at;
+    pub(crate) async fn until_right(&mut self, begun: &Begun) -> Went {
+        let mut expectation = None;
+        let total = self.fleet.joined;
+        self.until(begun, total, |fleet| {
+            expectation = expectation.take().or_else(|| fleet.expectation());
+            fleet.verdict(expectation.as_ref()).right_nodes
+        })
+        .await;
+        let settled = self.fleet.settled_at(begun.at).into_iter();
+        Went { times: settled.map(|at| at - begun.at).collect(), unseen: 0 }
+    }
+
+    /// Waits until `count` says `total`, or the limit is over.
+    pub(crate) async fn until(
+        &mut self,
+        begun: &Begun,
+        total: usize,
+        mut count: impl FnMut(&Fleet) -> usize,
+    ) {
+        let bar = bar(&begun.name, total);
+        let mut measured_at = Instant::now();
         loop {
-            if look.expectation.is_none() {
-                look.expectation = self.fleet.expectation();
-            }
-            look.verdict = match &look.expectation {
-                Some(expectation) => self.fleet.verdict(expectation),
-                None => self.fleet.verdict_of_strangers(),
-            };
-            bar.set_position(look.verdict.right_nodes as u64);
-            let is_right = look.verdict.right_nodes == self.fleet.joined;
-            if is_right || begun.at.elapsed() > self.limit {
-                bar.finish_and_clear();
-                return look;
+            let done = count(&self.fleet);
+            bar.set_position(done as u64);
+            if done >= total || begun.at.elapsed() > self.limit {
+                return bar.finish_and_clear();
             }
             if measured_at.elapsed() > MEASURE_EVERY {
                 // Threads that end take the finer half of what is known of them along.
@@ -120,17 +123,14 @@ impl Run {
         }
     }
 
-    /// Measures, waits until the server is quiet, and sums up.
-    async fn end(&mut self, begun: &Begun, look: &Look) -> Phase {
+    /// Measures, waits until the server is quiet, compares samples, and sums up.
+    pub(crate) async fn end(&mut self, begun: Begun, went: Went) -> Phase {
         let converged_cpu = self.server_cpu().saturating_sub(begun.server_cpu);
-        let settled = self.fleet.settled_at(begun.at);
-        let wall = settled.iter().max().map_or(begun.at.elapsed(), |last| *last - begun.at);
+        let wall = went.times.iter().max().copied().unwrap_or_default();
         let quiet = self.until_quiet().await;
         // Whatever came late counts too.
-        let verdict = match &look.expectation {
-            Some(expectation) => self.fleet.verdict(expectation),
-            None => look.verdict,
-        };
+        let expectation = self.fleet.expectation();
+        let verdict = self.fleet.verdict(expectation.as_ref());
         let counts = self.fleet.counts().since(&begun.counts);
         let own_cpu = self.own.cpu().saturating_sub(begun.own_cpu);
         let server = self.server.as_ref().map(|server| Server {
@@ -139,14 +139,14 @@ impl Run {
             quiet_ms: quiet.at.map(|at| millis(at.saturating_duration_since(begun.at))),
             memory_peak_bytes: server.memory_peak(),
         });
-        Phase {
-            name: begun.name.clone(),
+        let mut phase = Phase {
+            name: begun.name,
             nodes: self.fleet.joined,
             converged: verdict.right_nodes,
             wall_ms: millis(wall),
-            convergence: Spread::of(settled.into_iter().map(|at| at - begun.at).collect()),
+            convergence: Spread::of(went.times),
             wrong: verdict.wrong,
-            missing: verdict.missing,
+            missing: verdict.missing + went.unseen,
             extra: counts.duplicates,
             strays: counts.strays,
             messages: counts.messages,
@@ -154,11 +154,40 @@ impl Run {
             bytes: counts.bytes,
             json_bytes: counts.json_bytes,
             cuts: self.fleet.cuts() - begun.cuts,
-            errors: self.fleet.take_errors(),
             server,
             own_cpu_s: own_cpu.as_secs_f64(),
             own_memory_peak_bytes: self.own.memory_peak(),
             ..Phase::default()
+        };
+        if let Some((first, last)) = self.fleet.told() {
+            phase.facts.insert("first_message_ms", millis(first - begun.at));
+            phase.facts.insert("last_message_ms", millis(last - begun.at));
+        }
+        self.compare_samples(&mut phase).await;
+        phase.errors = self.fleet.take_errors();
+        phase
+    }
+
+    /// Compares what sampled nodes were told with fresh maps.
+    async fn compare_samples(&mut self, phase: &mut Phase) {
+        for node in self.fleet.sampled() {
+            phase.differences.extend(node.take_complaints());
+            let began_at = Instant::now();
+            loop {
+                let differences = match node.compare(&self.fleet.shared).await {
+                    Ok(differences) => differences,
+                    Err(error) => {
+                        self.fleet.shared.note_error(&error.context("sample"));
+                        break;
+                    }
+                };
+                if differences.is_empty() || began_at.elapsed() > SAMPLE_LIMIT {
+                    phase.samples += 1;
+                    phase.differences.extend(differences);
+                    break;
+                }
+                sleep(MEASURE_EVERY).await;
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::bits::BitSet;
 use crate::reader::{News, Slot};
+use crate::sample::Sample;
 
 /// What a node knows, and when it came to know it.
 #[derive(Debug, Default)]
@@ -24,6 +25,10 @@ pub(crate) struct View {
     pub(crate) registered_in: Option<Duration>,
     /// The last wait whose end it saw: its number, and when.
     pub(crate) seen: Option<(u64, Instant)>,
+    /// When the first and the last message came since somebody began to look, keep-alives aside.
+    pub(crate) told: Option<(Instant, Instant)>,
+    /// Present in nodes that are looked at closely.
+    pub(crate) sample: Option<Box<Sample>>,
     pub(crate) counts: Counts,
 }
 
@@ -70,6 +75,9 @@ impl View {
     pub(crate) fn begin_session(&mut self) {
         self.sessions += 1;
         self.peers.clear();
+        if let Some(sample) = &mut self.sample {
+            sample.begin_session();
+        }
     }
 
     /// Whether the newest stream has had a map, and is the one that is due or a later one.
@@ -79,6 +87,9 @@ impl View {
 
     /// Takes in one message. `watched` is the number of the wait that [`News::Seen`] ends.
     pub(crate) fn take(&mut self, news: &[News], watched: u64, now: Instant) {
+        if *news != [News::KeepAlive] {
+            self.told = Some((self.told.map_or(now, |(first, _)| first), now));
+        }
         let before = news.contains(&News::Full).then(|| self.peers.clone());
         let (mut changed, mut begins) = (false, false);
         let mut changed_peers = Vec::new();
@@ -121,4 +132,76 @@ impl View {
 fn duplicates(slots: &mut [Slot]) -> u64 {
     slots.sort_unstable();
     slots.windows(2).map(|pair| u64::from(pair[0] == pair[1])).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that has had these messages, one a second.
+    fn told(messages: &[&[News]]) -> (View, Vec<Option<u64>>) {
+        let start = Instant::now();
+        let mut view = View::default();
+        view.begin_session();
+        let mut changed = Vec::new();
+        for (second, news) in (0..).zip(messages) {
+            view.take(news, 1, start + Duration::from_secs(second));
+            changed.push(view.changed_at.map(|at| at.duration_since(start).as_secs()));
+        }
+        (view, changed)
+    }
+
+    #[test]
+    fn only_other_peers_are_a_change() {
+        let first = [News::Own(0), News::Full, News::Peer(1), News::Peer(2)];
+        let (view, changed) = told(&[
+            &first,
+            &[News::Full, News::Peer(2), News::Peer(1)],
+            &[News::Peer(1), News::Touched(2), News::KeepAlive],
+            &[News::Peer(3)],
+            &[News::Removed(3)],
+            &[News::Full, News::Peer(1)],
+        ]);
+        assert_eq!(changed, [Some(0), Some(0), Some(0), Some(3), Some(4), Some(5)]);
+        assert_eq!(view.peers, [1].into_iter().collect());
+        assert!(view.is_current());
+        assert_eq!(
+            (view.counts.duplicates, view.counts.strays, view.counts.keep_alives),
+            (0, 0, 1)
+        );
+    }
+
+    #[test]
+    fn first_map_is_a_change_though_nobody_is_in_it() {
+        let (view, changed) = told(&[&[News::KeepAlive], &[News::Own(0)]]);
+        assert_eq!(changed, [None, Some(1)]);
+        assert_eq!(view.peers, BitSet::default());
+    }
+
+    #[test]
+    fn duplicates_and_strays_are_counted() {
+        let (view, _) = told(&[
+            &[News::Own(0), News::Full, News::Peer(1), News::Peer(1)],
+            &[News::Touched(1), News::Touched(2), News::Removed(2)],
+        ]);
+        assert_eq!((view.counts.duplicates, view.counts.strays), (1, 2));
+    }
+
+    #[test]
+    fn first_sight_counts() {
+        let (view, _) = told(&[&[News::Own(0)], &[News::Seen], &[News::Seen]]);
+        let (number, at) = view.seen.unwrap();
+        assert_eq!((number, at), (1, view.changed_at.unwrap() + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn new_stream_must_have_its_map() {
+        let (mut view, _) = told(&[&[News::Own(0)]]);
+        view.due = 2;
+        assert!(!view.is_current());
+        view.begin_session();
+        assert!(!view.is_current());
+        view.take(&[News::Own(0)], 0, Instant::now());
+        assert!(view.is_current());
+    }
 }
