@@ -69,10 +69,11 @@ pub(crate) struct Server {
 
 /// How a time spreads over the nodes, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "bare numbers carry their unit, in the report too")]
 pub(crate) struct Spread {
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
-    pub(crate) max: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
 }
 
 impl Spread {
@@ -82,7 +83,7 @@ impl Spread {
         let last = times.len().checked_sub(1)?;
         // The smallest time that so many of a hundred do not exceed.
         let at = |percent: usize| millis(times[(times.len() * percent).div_ceil(100) - 1]);
-        Some(Self { p50: at(50), p99: at(99), max: millis(times[last]) })
+        Some(Self { p50_ms: at(50), p99_ms: at(99), max_ms: millis(times[last]) })
     }
 }
 
@@ -151,7 +152,7 @@ impl Phase {
             let facts = self.facts.iter().map(|(what, value)| format!("{what} {value:.1}"));
             remarks.push(facts.collect::<Vec<_>>().join(", "));
         }
-        if let Some(Spread { p50, p99, max }) = self.registration {
+        if let Some(Spread { p50_ms: p50, p99_ms: p99, max_ms: max }) = self.registration {
             remarks.push(format!("registered_ms p50 {p50:.1}, p99 {p99:.1}, max {max:.1}"));
         }
         if self.cuts + self.strays > 0 {
@@ -177,9 +178,9 @@ impl Phase {
             self.nodes.to_string(),
             self.converged.to_string(),
             format!("{:.1}", self.wall_ms),
-            time(spread.map(|spread| spread.p50)),
-            time(spread.map(|spread| spread.p99)),
-            time(spread.map(|spread| spread.max)),
+            time(spread.map(|spread| spread.p50_ms)),
+            time(spread.map(|spread| spread.p99_ms)),
+            time(spread.map(|spread| spread.max_ms)),
             self.wrong.to_string(),
             self.missing.to_string(),
             self.extra.to_string(),
@@ -205,9 +206,9 @@ mod tests {
     fn spread_takes_the_nearest_rank() {
         let millis = |count: u64| (1..=count).rev().map(Duration::from_millis).collect();
         let spread = Spread::of(millis(200)).unwrap();
-        assert_eq!(spread, Spread { p50: 100.0, p99: 198.0, max: 200.0 });
+        assert_eq!(spread, Spread { p50_ms: 100.0, p99_ms: 198.0, max_ms: 200.0 });
         let spread = Spread::of(millis(1)).unwrap();
-        assert_eq!(spread, Spread { p50: 1.0, p99: 1.0, max: 1.0 });
+        assert_eq!(spread, Spread { p50_ms: 1.0, p99_ms: 1.0, max_ms: 1.0 });
         assert_eq!(Spread::of(vec![]), None);
     }
 }
