@@ -5,6 +5,7 @@ mod everything;
 mod frames;
 mod keep_alive;
 mod lab;
+mod law;
 mod pace;
 mod policy;
 mod presence;
