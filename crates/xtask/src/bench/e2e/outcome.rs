@@ -28,6 +28,12 @@ struct Phase {
     wrong: usize,
     missing: usize,
     extra: u64,
+    /// In what nodes hold that were compared with a fresh map.
+    #[serde(default)]
+    differences: Vec<String>,
+    /// What else there is to tell; names end in the unit.
+    #[serde(default)]
+    facts: BTreeMap<String, f64>,
     bytes: u64,
     server: Option<ServerUse>,
     own_cpu_s: f64,
@@ -115,7 +121,8 @@ impl Reported {
 impl Phase {
     /// Whether everybody saw in the end whom they should, and nothing else.
     fn is_right(&self) -> bool {
-        self.converged == self.nodes && self.wrong == 0 && self.missing == 0 && self.extra == 0
+        let is_exact = self.wrong == 0 && self.missing == 0 && self.extra == 0;
+        is_exact && self.converged == self.nodes && self.differences.is_empty()
     }
 
     /// Processor time until the server was quiet, in seconds.
@@ -210,7 +217,11 @@ impl Phase {
     fn verdict(&self) -> String {
         let Self { wrong, missing, extra, nodes, converged, .. } = self;
         let counts = format!("{wrong} wrong, {missing} missing, {extra} extra");
-        if converged < nodes { format!("{converged} of {nodes} nodes; {counts}") } else { counts }
+        let all = (converged < nodes).then(|| format!("{converged} of {nodes} nodes"));
+        let differences = self.differences.iter().map(|line| line.replace(['|', '\n'], " "));
+        let facts = self.facts.iter().map(|(name, value)| format!("{name} {value:.1}"));
+        let parts = all.into_iter().chain([counts]).chain(differences).chain(facts);
+        parts.collect::<Vec<_>>().join("; ")
     }
 }
 
