@@ -80,12 +80,18 @@ impl Cipher {
 }
 
 /// Encrypts one direction of a channel.
+///
+/// It writes to one buffer, whose end may be a record that is still open: what is written next joins it.
 #[derive(Debug)]
-pub struct Sealer(Cipher);
+pub struct Sealer {
+    cipher: Cipher,
+    /// Length of the open record at the end of the buffer: place for its header, then plaintext. 0: none.
+    open_bytes: usize,
+}
 
 impl Sealer {
     pub(crate) fn new(key: &[u8; KEY_BYTES]) -> Self {
-        Self(Cipher::new(key))
+        Self { cipher: Cipher::new(key), open_bytes: 0 }
     }
 
     /// Appends the pieces, one after the other, to `out` as records: as few as possible, so that several
@@ -100,46 +106,58 @@ impl Sealer {
         pieces: impl IntoIterator<Item = &'a [u8]>,
         out: &mut BytesMut,
     ) -> Result<(), RecordError> {
-        let mut record = None;
-        for mut piece in pieces {
-            while !piece.is_empty() {
-                let start = *record.get_or_insert_with(|| begin_record(out));
-                let room = RECORD_BYTES_MAX - TAG_BYTES - (out.len() - start);
-                let (fitting, rest) = piece.split_at(room.min(piece.len()));
-                out.extend_from_slice(fitting);
-                piece = rest;
-                if fitting.len() == room {
-                    self.seal_record(start, out)?;
-                    record = None;
-                }
-            }
-        }
-        record.map_or(Ok(()), |start| self.seal_record(start, out))
+        pieces.into_iter().try_for_each(|piece| self.append(piece, out))?;
+        self.finish(out)
     }
 
-    /// Makes a record of all that stands in `out` from `start` on: the place of its header, then plaintext.
-    fn seal_record(&mut self, start: usize, out: &mut BytesMut) -> Result<(), RecordError> {
-        let nonce = self.0.next_nonce().inspect_err(|_| out.truncate(start))?;
+    /// Appends a piece to `out`, and seals the records that it fills. The last one stays open until
+    /// [`Self::finish`]; nothing but this sealer may append to `out` meanwhile, and none of the open record may
+    /// be sent.
+    ///
+    /// # Errors
+    /// [`RecordError::Exhausted`], as [`Self::seal_into`].
+    pub fn append(&mut self, mut piece: &[u8], out: &mut BytesMut) -> Result<(), RecordError> {
+        while !piece.is_empty() {
+            if self.open_bytes == 0 {
+                out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+                self.open_bytes = FRAME_HEADER_BYTES;
+            }
+            let room = RECORD_BYTES_MAX - TAG_BYTES - self.open_bytes;
+            let (fitting, rest) = piece.split_at(room.min(piece.len()));
+            out.extend_from_slice(fitting);
+            self.open_bytes += fitting.len();
+            piece = rest;
+            if fitting.len() == room {
+                self.finish(out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals the record at the end of `out`, if one is open.
+    ///
+    /// # Errors
+    /// [`RecordError::Exhausted`], as [`Self::seal_into`].
+    pub fn finish(&mut self, out: &mut BytesMut) -> Result<(), RecordError> {
+        let open_bytes = std::mem::take(&mut self.open_bytes);
+        if open_bytes == 0 {
+            return Ok(());
+        }
+        let start = out.len() - open_bytes;
+        let nonce = self.cipher.next_nonce().inspect_err(|_| out.truncate(start))?;
         let (header, plaintext) = out[start..].split_at_mut(FRAME_HEADER_BYTES);
         let length = u16::try_from(plaintext.len() + TAG_BYTES)
             .expect("invariant: a record's plaintext fits its length field");
         header[0] = TYPE_RECORD;
         header[1..].copy_from_slice(&length.to_be_bytes());
         let tag = self
-            .0
+            .cipher
             .key
             .seal_in_place_separate_tag(nonce, Aad::empty(), plaintext)
             .expect("invariant: a record is far below the cipher's limit of 256 GiB");
         out.extend_from_slice(tag.as_ref());
         Ok(())
     }
-}
-
-/// Makes place for a header at the end of `out` and returns where.
-fn begin_record(out: &mut BytesMut) -> usize {
-    let start = out.len();
-    out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
-    start
 }
 
 /// Decrypts one direction of a channel.

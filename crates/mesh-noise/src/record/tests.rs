@@ -10,10 +10,10 @@ fn pair() -> (Sealer, Opener) {
 }
 
 fn sealed(sealer: &mut Sealer, plaintext: &[u8]) -> BytesMut {
-    let mut wire = BytesMut::new();
-    begin_record(&mut wire);
+    let mut wire = BytesMut::zeroed(FRAME_HEADER_BYTES);
     wire.extend_from_slice(plaintext);
-    sealer.seal_record(0, &mut wire).expect("seal");
+    sealer.open_bytes = wire.len();
+    sealer.finish(&mut wire).expect("seal");
     wire
 }
 
@@ -27,7 +27,8 @@ fn open_whole(opener: &mut Opener, mut wire: BytesMut) -> Result<BytesMut, Recor
 #[test]
 fn record_number_is_a_big_endian_nonce() {
     let number = 0x0102_0304_0506_0708;
-    let mut sealer = Sealer(Cipher { next_number: number, ..Cipher::new(&KEY) });
+    let mut sealer = Sealer::new(&KEY);
+    sealer.cipher.next_number = number;
     let nonce = Cipher { next_number: number, ..Cipher::new(&KEY) }.next_nonce().expect("nonce");
     assert_eq!(nonce.as_ref(), &[0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(
@@ -118,7 +119,7 @@ fn records_out_of_order_are_refused() {
 #[test]
 fn last_number_is_never_used() {
     let (mut sealer, mut opener) = pair();
-    sealer.0.next_number = u64::MAX - 1;
+    sealer.cipher.next_number = u64::MAX - 1;
     opener.cipher.next_number = u64::MAX - 1;
     let last = sealed(&mut sealer, b"last");
     assert_eq!(open_whole(&mut opener, last.clone()).as_deref(), Ok(&b"last"[..]));
@@ -128,6 +129,24 @@ fn last_number_is_never_used() {
         assert_eq!(wire, "before");
     }
     assert_eq!(open_whole(&mut opener, last), Err(RecordError::Exhausted));
+}
+
+#[test]
+fn a_record_stays_open_until_it_is_full_or_finished() {
+    let (mut sealer, mut opener) = pair();
+    let mut wire = BytesMut::from("before");
+    sealer.finish(&mut wire).expect("nothing to seal");
+    for piece in [&b"two "[..], b"", b"pieces"] {
+        sealer.append(piece, &mut wire).expect("room");
+    }
+    // The part in front may have been sent meanwhile.
+    wire.advance("before".len());
+    sealer.finish(&mut wire).expect("seal");
+    sealer.append(&[7; RECORD_PLAINTEXT_BYTES_MAX], &mut wire).expect("seal");
+    sealer.finish(&mut wire).expect("nothing to seal");
+    assert_eq!(opener.open(&mut wire).expect("a record").as_deref(), Some(&b"two pieces"[..]));
+    let full = opener.open(&mut wire).expect("a record").expect("a whole one");
+    assert_eq!((full.len(), wire.len()), (RECORD_PLAINTEXT_BYTES_MAX, 0));
 }
 
 #[test]
