@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
-use mesh_client::{Applied, ControlClient, Dialer, MapStream, Netmap};
+use mesh_client::{ControlClient, Dialer, MapStream, Netmap};
 use mesh_keys::{DiscoPublic, MachinePrivate, NodePrivate, NodePublic};
 use mesh_wire::{
     CapabilityVersion, Hostinfo, MapRequest, MapResponse, NodeId, RegisterAuth, RegisterRequest,
-    SecretText,
+    SecretText, is_incremental,
 };
 use tokio::time::{Instant, timeout};
 
@@ -60,7 +60,7 @@ impl Viewer {
         let request = MapRequest { stream: true, keep_alive: true, ..map_request(node_key) };
         let (stream, first, whole) = whole_map(&client, &request).await?;
         let mut netmap = Netmap::default();
-        netmap.apply_as_stock(first, Timestamp::UNIX_EPOCH);
+        netmap.apply(first, Timestamp::UNIX_EPOCH);
         let newcomers = HashMap::new();
         Ok((Self { client, node_key, stream, netmap, newcomers, rebuilt: 0 }, whole))
     }
@@ -104,9 +104,9 @@ impl Viewer {
     fn fold(&mut self, message: MapResponse) {
         let came = message.peers_changed.iter().map(|peer| (peer.key, peer.id));
         self.newcomers.extend(came);
+        self.rebuilt += u32::from(!message.keep_alive && !is_incremental(&message));
         // Its clock is not compared with anything: what is online has no last-seen time.
-        let applied = self.netmap.apply_as_stock(message, Timestamp::UNIX_EPOCH);
-        self.rebuilt += u32::from(applied == Applied::Rebuilt);
+        self.netmap.apply(message, Timestamp::UNIX_EPOCH);
     }
 
     /// Asks for a whole map beside the stream, and checks that all that was folded adds up to it.
