@@ -2,6 +2,7 @@
 //!
 //! The records themselves are `mesh-noise`'s; the handshake is the caller's, as is who dials whom.
 
+pub mod http2;
 mod stream;
 
 pub use stream::NoiseStream;

@@ -1,28 +1,36 @@
 //! `AsyncRead` and `AsyncWrite` over the record layer.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use mesh_noise::{Opener, RECORD_PLAINTEXT_BYTES_MAX, Sealer, Transport};
+use mesh_noise::{Opener, RECORD_BYTES_MAX, RECORD_PLAINTEXT_BYTES_MAX, Sealer, Transport};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 /// Most bytes asked of the inner stream at once: four full records.
 const READ_BYTES: usize = 16 * 1024;
 
+/// As many are asked for first when nothing is known to wait: most often there is nothing, and this much may
+/// lie on the stack.
+const PROBE_BYTES: usize = 4 * 1024;
+
 /// Most bytes of plaintext taken by one write: sixteen full records.
 const WRITE_BYTES_MAX: usize = 16 * RECORD_PLAINTEXT_BYTES_MAX;
+
+/// What a record adds to its plaintext.
+const RECORD_OVERHEAD_BYTES: usize = RECORD_BYTES_MAX - RECORD_PLAINTEXT_BYTES_MAX;
 
 /// While this many sealed bytes wait for the inner stream, writes wait as well.
 const OUTGOING_BYTES_MAX: usize = 64 * 1024;
 
 /// An open Noise channel over `IO`: plaintext on this side, records on the inner one.
 ///
-/// Writes are sealed at once but leave on flush, or once 64 KiB wait, so that many records go in one write:
-/// a write that nobody flushes is never sent. All operations are safe to cancel. Buffers are bounded, and
-/// an idle stream holds none. Each error is for good.
+/// What is written leaves on flush, or once 64 KiB wait: several writes share records, and many records go in
+/// one write of the inner stream. A write that nobody flushes is never sent. All operations are safe to cancel.
+/// Buffers are bounded, and an idle stream holds none. Each error is for good.
 ///
 /// The end of the inner stream is the end of this one; inside a record it is an
 /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). A record that does not open is
@@ -36,7 +44,7 @@ pub struct NoiseStream<IO> {
     incoming: BytesMut,
     /// What the last opened record still holds for the reader.
     plaintext: BytesMut,
-    /// Records that wait for the inner stream.
+    /// Records that wait for the inner stream; the last one may be open.
     outgoing: BytesMut,
 }
 
@@ -76,6 +84,9 @@ impl<IO: AsyncRead + Unpin> NoiseStream<IO> {
     }
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.incoming.capacity() == 0 {
+            return self.poll_probe(cx);
+        }
         self.incoming.reserve(READ_BYTES);
         let read = poll_read_buf(Pin::new(&mut self.io), cx, &mut self.incoming);
         if read.is_pending() && self.incoming.is_empty() {
@@ -84,11 +95,22 @@ impl<IO: AsyncRead + Unpin> NoiseStream<IO> {
         }
         read
     }
+
+    fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut probe = [MaybeUninit::uninit(); PROBE_BYTES];
+        let mut probe = ReadBuf::uninit(&mut probe);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut probe))?;
+        self.incoming.extend_from_slice(probe.filled());
+        Poll::Ready(Ok(probe.filled().len()))
+    }
 }
 
 impl<IO: AsyncWrite + Unpin> NoiseStream<IO> {
     /// Hands sealed bytes to the inner stream until at most `remaining` wait.
     fn poll_outgoing(&mut self, cx: &mut Context<'_>, remaining: usize) -> Poll<io::Result<()>> {
+        if self.outgoing.len() > remaining {
+            self.sealer.finish(&mut self.outgoing).map_err(invalid_data)?;
+        }
         while self.outgoing.len() > remaining {
             if ready!(poll_write_buf(Pin::new(&mut self.io), cx, &mut self.outgoing))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -100,20 +122,22 @@ impl<IO: AsyncWrite + Unpin> NoiseStream<IO> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_seal<'a>(
+    fn poll_append<'a>(
         &mut self,
         cx: &mut Context<'_>,
-        pieces: impl Iterator<Item = &'a [u8]>,
+        pieces: impl Iterator<Item = &'a [u8]> + Clone,
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_outgoing(cx, OUTGOING_BYTES_MAX))?;
-        let mut taken = 0;
-        let pieces = pieces.map(|piece| {
-            let piece = &piece[..piece.len().min(WRITE_BYTES_MAX - taken)];
-            taken += piece.len();
-            piece
-        });
-        self.sealer.seal_into(pieces, &mut self.outgoing).map_err(invalid_data)?;
-        Poll::Ready(Ok(taken))
+        let bytes = pieces.clone().map(<[u8]>::len).sum::<usize>().min(WRITE_BYTES_MAX);
+        let records = bytes.div_ceil(RECORD_PLAINTEXT_BYTES_MAX);
+        self.outgoing.reserve(bytes + records * RECORD_OVERHEAD_BYTES);
+        let mut room = bytes;
+        for piece in pieces {
+            let piece = &piece[..piece.len().min(room)];
+            room -= piece.len();
+            self.sealer.append(piece, &mut self.outgoing).map_err(invalid_data)?;
+        }
+        Poll::Ready(Ok(bytes))
     }
 }
 
@@ -144,7 +168,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for NoiseStream<IO> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_seal(cx, std::iter::once(buf))
+        self.poll_append(cx, std::iter::once(buf))
     }
 
     fn poll_write_vectored(
@@ -152,7 +176,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for NoiseStream<IO> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_seal(cx, bufs.iter().map(|buf| &**buf))
+        self.poll_append(cx, bufs.iter().map(|buf| &**buf))
     }
 
     fn is_write_vectored(&self) -> bool {
