@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mesh_model::{Node, NodeId, Timestamp, Tombstone, UserId};
-use mesh_policy::{ClassId, CompiledPolicy, PeerView};
+use mesh_policy::{ClassId, PeerView};
 use mesh_state::{ChangeSet, Snapshot};
 use mesh_wire as wire;
 use roaring::RoaringBitmap;
@@ -161,14 +161,12 @@ impl Step<'_> {
 
     /// Whether the viewer may see others than before.
     fn has_moved(self, viewer: NodeId) -> bool {
-        let policy = &self.changes.policy;
-        policy.recompiled || policy.moved.contains(viewer.0)
+        self.changes.policy.moved.contains(viewer.0)
     }
 
     fn filters(self, new: &Node) -> PacketFilters {
-        let (from, to) = (&self.from.policy, &self.to.policy);
-        if CompiledPolicy::filter_may_differ(from, to, &self.changes.policy, new.id) {
-            filter_delta(from, to, new)
+        if self.changes.policy.filters.contains(new.id.0) {
+            filter_delta(&self.from.policy, &self.to.policy, new)
         } else {
             PacketFilters::new()
         }
@@ -234,11 +232,10 @@ impl Step<'_> {
     }
 
     fn ssh(self, new: &Node) -> Option<wire::SshPolicy> {
-        let (from, to) = (&self.from.policy, &self.to.policy);
-        if !CompiledPolicy::ssh_may_differ(from, to, &self.changes.policy, new.id) {
+        if !self.changes.policy.ssh.contains(new.id.0) {
             return None;
         }
-        ssh_delta(from, to, new)
+        ssh_delta(&self.from.policy, &self.to.policy, new)
     }
 }
 

@@ -36,6 +36,8 @@ fn main() {
     println!("| what | figure | goal |\n|---|---|---|");
     compile(&scale);
     events(&scale);
+    edits(&scale);
+    flat(&scale);
     questions(&scale);
     memory(&scale);
     naive(&scale);
@@ -155,6 +157,86 @@ fn events(scale: &Scale) {
         format!("{:.2?}", median(edits)),
         "10 ms",
     );
+}
+
+/// What another policy costs, and how many nodes may hear of it.
+fn edits(scale: &Scale) {
+    let large = Large::new(Size { routers_percent: 2, ..scale.size(2000, 15_000) });
+    let policy = compiled(&large);
+    let rule = |src: &str, dst: &str| {
+        let rule = format!("{{\"action\": \"accept\", \"src\": [{src}], \"dst\": [{dst}]}},");
+        large.policy.replacen("\"acls\": [\n", &format!("\"acls\": [\n    {rule}\n"), 1)
+    };
+    let start = large.policy.find("\"tag:t1:").map_or(0, |start| start + 8);
+    let mut port = large.policy.clone();
+    port.replace_range(start..=start, if port[start..].starts_with('8') { "9" } else { "8" });
+    for (what, text, goal) in [
+        ("nothing but a comment", format!("// A comment.\n{}", large.policy), ""),
+        ("another port in one rule", port, "30 ms"),
+        ("one rule more, at the top", rule("\"group:g7\"", "\"tag:t3:22\""), "30 ms"),
+        (
+            "one rule more, of a source that no rule named",
+            rule("\"100.64.0.9\"", "\"tag:t3:22\""),
+            "30 ms",
+        ),
+        ("one rule more, of all users' nodes", rule("\"autogroup:member\"", "\"tag:t3:22\""), ""),
+        ("everybody reaches everybody", rule("\"*\"", "\"*:*\""), ""),
+        ("another policy altogether", "{}".to_owned(), ""),
+    ] {
+        let (mut parsing, mut editing) = (Vec::new(), Vec::new());
+        let mut named = PolicyDelta::default();
+        for _ in 0..scale.runs {
+            let (parse, edited) =
+                time(|| Arc::new(Policy::parse(&text, None).expect("a valid policy")));
+            let (edit, (_, delta)) = time(|| policy.edited(edited));
+            parsing.push(parse);
+            editing.push(edit);
+            named = delta;
+        }
+        let figure = format!(
+            "parse {:.2?}, compile and compare {:.2?}, {} see others, {} filters",
+            median(parsing),
+            median(editing),
+            named.moved.len(),
+            named.filters.len()
+        );
+        row(&format!("an edit: {what}"), figure, goal);
+    }
+}
+
+/// A join, and a snapshot of it, in tailnets of any size.
+fn flat(scale: &Scale) {
+    for nodes in [2000, 10_000, 50_000, 100_000, 250_000] {
+        let large = Large::new(scale.size(nodes, 15_000));
+        let mut policy = compiled(&large);
+        let count = u32::try_from(large.nodes.len()).expect("a small number");
+        let like = large.nodes.iter().step_by(large.nodes.len().div_ceil(1000));
+        let mut snapshot = policy.clone();
+        let (mut times, mut filters) = (Vec::new(), 0);
+        for (number, node) in (count + 1..).zip(like) {
+            let node = moved(node, number, node.owner.clone());
+            let mut delta = PolicyDelta::default();
+            let (took, ()) = time(|| {
+                policy.put_node(node, &mut delta);
+                snapshot = policy.clone();
+            });
+            filters += delta.filters.len();
+            times.push(took);
+        }
+        let most = times.iter().max().copied().unwrap_or_default();
+        let joins = times.len() as u64;
+        let figure = format!(
+            "{}, at most {}, {} filters named",
+            us(median(times)),
+            us(most),
+            filters / joins.max(1)
+        );
+        row(
+            &format!("a node joins {nodes} while a snapshot is held, and is published"),
+            figure,
+            "",
+        );
+    }
 }
 
 fn moved(node: &NodeFacts, id: u32, owner: NodeOwner) -> NodeFacts {

@@ -1,7 +1,8 @@
 //! A policy compiled against a tailnet, kept up event by event.
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use foldhash::HashMap;
 use ipnet::IpNet;
@@ -11,10 +12,12 @@ use rpds::{RedBlackTreeMapSync, StackSync};
 
 use crate::chunked::Chunked;
 use crate::delta::PolicyDelta;
+use crate::edit::{Difference, difference};
 use crate::facts::{NodeFacts, UserFacts};
-use crate::filter::Candidates;
+use crate::filter::Candidate;
 use crate::members::{Members, bitmap_bytes};
 use crate::policy::{Policy, SelectorId};
+use crate::policy_tests::TestReport;
 use crate::program::{Atom, Atoms, Identities, Kind, Program, has_same_rules};
 use crate::routes::Route;
 use crate::sources::SourceText;
@@ -22,11 +25,17 @@ use crate::ssh::SshCache;
 
 mod classes;
 mod events;
+mod naming;
+
+pub(crate) use classes::Slots;
 
 /// A set of nodes that policy cannot tell apart. Never given twice, also not over policy changes: the same id is the
 /// same class in every snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClassId(pub u32);
+
+/// Of a class in the making.
+const NO_ID: ClassId = ClassId(u32::MAX);
 
 /// All by which policy tells nodes apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,7 +62,7 @@ pub(crate) struct Class {
     /// Whether its nodes reach their user's own.
     reaches_self: bool,
     /// Which rules hit its nodes; worked out when first asked for.
-    pub(crate) candidates: OnceLock<Candidates>,
+    pub(crate) candidates: OnceLock<Vec<Candidate>>,
     /// Whether IPv4 is hidden from its nodes and of them; worked out when first asked for.
     pub(crate) hides_ipv4: OnceLock<bool>,
 }
@@ -83,6 +92,15 @@ fn persistent_map<K: Eq + std::hash::Hash, V>() -> PersistentMap<K, V> {
 
 /// Where merged rules stand: the first item of the same sources and protocol.
 pub(crate) type Firsts = HashMap<(SourceText, Option<u8>), u32>;
+
+/// What was worked out of one state as a whole. Clones share it until something happens to one of them.
+#[derive(Debug, Default)]
+pub(crate) struct Memo {
+    /// The policy it was last compiled to, and what is different under that.
+    edit: Mutex<Option<(Box<CompiledPolicy>, PolicyDelta)>>,
+    /// What the tests of its policy say.
+    pub(crate) tests: OnceLock<TestReport>,
+}
 
 /// A policy compiled against users and nodes. A clone shares what it holds, and costs little more than a pointer.
 ///
@@ -117,7 +135,8 @@ pub struct CompiledPolicy {
     is_in_bulk: bool,
     free_slots: StackSync<u32>,
     slot_count: u32,
-    next_class: u32,
+    /// The next class, also of clones and of other policies.
+    class_ids: Arc<AtomicU32>,
     /// When the addresses of an atom last changed.
     stamps: Chunked<u64>,
     /// When the set of active subnet routes last changed.
@@ -128,6 +147,7 @@ pub struct CompiledPolicy {
     /// Active routes that may hold addresses of nodes.
     pub(crate) covering_routes: Arc<Vec<IpNet>>,
     pub(crate) firsts: Arc<OnceLock<Firsts>>,
+    pub(crate) memo: Arc<Memo>,
     pub(crate) ssh: SshCache,
 }
 
@@ -171,7 +191,7 @@ impl CompiledPolicy {
         users: impl IntoIterator<Item = UserFacts>,
         nodes: impl IntoIterator<Item = NodeFacts>,
     ) -> Self {
-        let mut compiled = Self::empty(policy, 0);
+        let mut compiled = Self::empty(policy, Arc::default());
         let mut delta = PolicyDelta::default();
         for user in users {
             compiled.put_user(user, &mut delta);
@@ -180,6 +200,7 @@ impl CompiledPolicy {
             compiled.put_node(node, &mut delta);
         }
         compiled.end_bulk();
+        compiled.give_ids(&[]);
         compiled
     }
 
@@ -190,17 +211,32 @@ impl CompiledPolicy {
     }
 
     /// Another policy for the same users and nodes, and what may be different under it. If only members of groups are
-    /// others, the work is that of moving their nodes.
+    /// others, the work is that of moving their nodes. Asked again for the same policy before anything happens, it is no
+    /// work: who checks a policy first has it compiled once.
     pub fn edited(&self, policy: Arc<Policy>) -> (Self, PolicyDelta) {
+        let mut known = self.memo.edit.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((edited, delta)) = &*known
+            && Arc::ptr_eq(&edited.policy, &policy)
+        {
+            return (Self::clone(edited), delta.clone());
+        }
+        let (edited, delta) = self.edit(policy);
+        *known = Some((Box::new(edited.clone()), delta.clone()));
+        (edited, delta)
+    }
+
+    fn edit(&self, policy: Arc<Policy>) -> (Self, PolicyDelta) {
         let mut delta = PolicyDelta::default();
         if has_same_rules(&self.policy, &policy) {
             let mut edited = self.clone();
+            edited.forget();
             edited.identities = Arc::new(Identities::new(&policy));
             edited.policy = policy;
             edited.settle_users(self.users.keys().copied().collect(), &mut delta);
+            delta.named.clear();
             return (edited, delta);
         }
-        let mut compiled = Self::empty(policy, self.next_class);
+        let mut compiled = Self::empty(policy, self.class_ids.clone());
         for user in self.users.values() {
             compiled.put_user(user.facts.clone(), &mut delta);
         }
@@ -210,7 +246,8 @@ impl CompiledPolicy {
         }
         compiled.keep_primaries(&self.routes);
         compiled.end_bulk();
-        let delta = self.difference(&compiled);
+        let Difference { delta, kept } = difference(self, &compiled);
+        compiled.give_ids(&kept);
         (compiled, delta)
     }
 
@@ -224,7 +261,7 @@ impl CompiledPolicy {
         }
     }
 
-    fn empty(policy: Arc<Policy>, next_class: u32) -> Self {
+    fn empty(policy: Arc<Policy>, class_ids: Arc<AtomicU32>) -> Self {
         let program = Program::new(&policy);
         Self {
             identities: Arc::new(Identities::new(&policy)),
@@ -247,12 +284,13 @@ impl CompiledPolicy {
             is_in_bulk: true,
             free_slots: StackSync::default(),
             slot_count: 0,
-            next_class,
+            class_ids,
             routes_stamp: 0,
             routes: RedBlackTreeMapSync::default(),
             address_bounds: AddressBounds::default(),
             covering_routes: Arc::default(),
             firsts: Arc::default(),
+            memo: Arc::default(),
         }
     }
 
@@ -306,6 +344,36 @@ impl CompiledPolicy {
 
     fn class_at(&self, slot: u32) -> Option<&Class> {
         self.classes.get(slot)?.as_deref()
+    }
+
+    /// Where the class of a node is.
+    pub(crate) fn slot_of(&self, node: NodeId) -> Option<u32> {
+        self.placed(node).map(|node| node.slot)
+    }
+
+    /// All slots of classes are below.
+    pub(crate) fn slot_count(&self) -> u32 {
+        self.slot_count
+    }
+
+    pub(crate) fn id_at(&self, slot: u32) -> Option<ClassId> {
+        self.class_at(slot).map(|class| class.id)
+    }
+
+    pub(crate) fn signature_at(&self, slot: u32) -> Option<&Signature> {
+        self.class_at(slot).map(|class| &*class.signature)
+    }
+
+    /// Slots of the classes that see everybody.
+    pub(crate) fn everybody(&self) -> &RoaringBitmap {
+        &self.everybody
+    }
+
+    /// Adds the nodes of a class.
+    pub(crate) fn add_members(&self, slot: u32, nodes: &mut RoaringBitmap) {
+        if let Some(members) = self.members.get(slot) {
+            members.add_to(nodes);
+        }
     }
 
     /// Whether a selector selects a node: by who it belongs to, or by its addresses.
@@ -437,7 +505,7 @@ impl CompiledPolicy {
     }
 
     /// Classes that one sees which does not see everybody.
-    fn seen_classes(&self, slot: u32) -> impl Iterator<Item = u32> {
+    pub(crate) fn seen_classes(&self, slot: u32) -> impl Iterator<Item = u32> {
         let row = self.rows.get(slot).map(|row| &**row);
         row.into_iter().flatten().chain(&*self.everybody)
     }

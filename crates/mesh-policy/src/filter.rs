@@ -7,10 +7,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_model::NodeId;
-use roaring::RoaringBitmap;
 
 use crate::compiled::{Class, CompiledPolicy, Firsts};
-use crate::delta::PolicyDelta;
 use crate::facts::NodeFacts;
 use crate::policy::{PortRange, Selector};
 use crate::program::{Atom, Effect, INTERNET, Item, Kind, Scope, WILDCARD};
@@ -24,17 +22,6 @@ pub(crate) struct Candidate {
     item: u32,
     /// Number of the destination.
     place: u32,
-}
-
-/// What may hit the nodes of a class, and what its filters are made of.
-#[derive(Debug)]
-pub(crate) struct Candidates {
-    /// In order.
-    list: Vec<Candidate>,
-    /// Atoms of their sources.
-    sources: RoaringBitmap,
-    /// Whether `*` is among their sources.
-    from_everybody: bool,
 }
 
 /// A node, and what a packet filter asks of it.
@@ -130,7 +117,7 @@ impl CompiledPolicy {
 
     /// The tailnet's rules reduced to a node, with their numbers, not merged.
     fn rules_of(&self, receiver: &Receiver<'_>) -> Vec<(u32, FilterRule)> {
-        let candidates = &self.candidates(receiver.class).list;
+        let candidates = self.candidates(receiver.class);
         candidates
             .chunk_by(|one, other| one.item == other.item)
             .filter_map(|places| {
@@ -140,28 +127,12 @@ impl CompiledPolicy {
             .collect()
     }
 
-    fn candidates<'a>(&self, class: &'a Class) -> &'a Candidates {
+    fn candidates<'a>(&self, class: &'a Class) -> &'a [Candidate] {
         class.candidates.get_or_init(|| self.find_candidates(class))
     }
 
-    /// Whether a node's packet filter may be another one after a delta. The order of its rules, which means nothing to the
-    /// node, may be another one without notice.
-    pub fn filter_may_differ(from: &Self, to: &Self, delta: &PolicyDelta, node: NodeId) -> bool {
-        if delta.recompiled || delta.moved.contains(node.0) {
-            return true;
-        }
-        let Some(class) = to.class(node) else { return true };
-        let candidates = to.candidates(class);
-        let own = class.signature.user.into_iter().flat_map(|user| {
-            [from.nodes_of_user(user), to.nodes_of_user(user)].into_iter().flatten()
-        });
-        !candidates.sources.is_disjoint(&delta.sources)
-            || candidates.from_everybody && delta.routes
-            || own.into_iter().any(|nodes| !nodes.is_disjoint(&delta.moved))
-    }
-
     /// Everything that may hit the nodes of a class, in order.
-    fn find_candidates(&self, class: &Class) -> Candidates {
+    fn find_candidates(&self, class: &Class) -> Vec<Candidate> {
         let program = &*self.program;
         let signature = &class.signature;
         let is_exit_node = signature.hits.binary_search(&program.exit).is_ok();
@@ -189,14 +160,7 @@ impl CompiledPolicy {
         }
         candidates.sort_unstable();
         candidates.dedup();
-        let mut found =
-            Candidates { list: candidates, sources: RoaringBitmap::new(), from_everybody: false };
-        for candidate in &found.list {
-            let key = program.keys.get(program.items[candidate.item as usize].sources);
-            found.sources.extend(key.atoms.iter());
-            found.from_everybody |= key.is_everybody;
-        }
-        found
+        candidates
     }
 
     /// An item reduced to a node; `None` if nothing is left of it.

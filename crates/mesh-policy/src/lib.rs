@@ -12,6 +12,7 @@ mod chunked;
 mod compiled;
 mod delta;
 mod diff;
+mod edit;
 mod explain;
 mod facts;
 mod filter;

@@ -94,6 +94,10 @@ impl CompiledPolicy {
     ///
     /// Source: POLICY 11 of the design, from captures.
     pub fn run_tests(&self) -> TestReport {
+        self.memo.tests.get_or_init(|| self.make_report()).clone()
+    }
+
+    fn make_report(&self) -> TestReport {
         let policy = self.policy();
         let named = named_selectors(policy);
         let asked = Asked::new(self, named);

@@ -9,7 +9,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use foldhash::HashMap;
 use ipnet::IpNet;
+use roaring::RoaringBitmap;
 
 use crate::policy::{Policy, Ports};
 use crate::ranges::IpRanges;
@@ -78,7 +80,7 @@ pub(crate) enum Kind {
 }
 
 /// What a rule lets in or tells.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Effect {
     /// Packets.
     Ports {
@@ -140,7 +142,7 @@ pub(crate) struct Postured {
 }
 
 /// What edges start or end at `*`, and what else is known of an atom.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Marks {
     /// As a source it reaches everybody.
     pub(crate) reaches_everybody: bool,
@@ -154,7 +156,7 @@ pub(crate) struct Marks {
     pub(crate) reaches_self: bool,
 }
 
-/// Lists of atoms by atom.
+/// Lists of atoms by atom, or of what else is numbered.
 #[derive(Debug, Default)]
 pub(crate) struct Adjacency {
     starts: Vec<u32>,
@@ -162,19 +164,40 @@ pub(crate) struct Adjacency {
 }
 
 impl Adjacency {
-    /// `edges` are sorted.
-    fn new(atom_count: usize, edges: &[(Atom, Atom)]) -> Self {
-        let mut starts = vec![0; atom_count + 1];
-        for (from, _) in edges {
-            starts[*from as usize + 1] += 1;
+    /// What follows a number stands in the order of the edges.
+    fn new(count: usize, edges: impl Iterator<Item = (u32, u32)> + Clone) -> Self {
+        let mut starts = vec![0; count + 1];
+        let mut edge_count = 0;
+        for (from, _) in edges.clone() {
+            starts[from as usize + 1] += 1;
+            edge_count += 1;
         }
-        for index in 0..atom_count {
+        for index in 0..count {
             starts[index + 1] += starts[index];
         }
-        Self { starts, ends: edges.iter().map(|(_, to)| *to).collect() }
+        let (mut places, mut ends) = (starts.clone(), vec![0; edge_count]);
+        for (from, to) in edges {
+            let place = &mut places[from as usize];
+            ends[*place as usize] = to;
+            *place += 1;
+        }
+        Self { starts, ends }
     }
 
-    /// What follows an atom, sorted.
+    /// The same the other way round.
+    fn reversed(&self, count: usize) -> Self {
+        Self::new(count, self.edges().map(|(from, to)| (to, from)))
+    }
+
+    /// All edges, by where they begin.
+    pub(crate) fn edges(&self) -> impl Iterator<Item = (u32, u32)> + Clone {
+        let froms = (0..).zip(self.starts.windows(2));
+        froms.flat_map(|(from, bounds)| {
+            self.ends[bounds[0] as usize..bounds[1] as usize].iter().map(move |to| (from, *to))
+        })
+    }
+
+    /// What follows an atom.
     pub(crate) fn of(&self, atom: Atom) -> &[Atom] {
         let index = atom as usize;
         &self.ends[self.starts[index] as usize..self.starts[index + 1] as usize]
@@ -207,7 +230,7 @@ pub(crate) struct Program {
     /// `*` reaches the whole Internet.
     pub(crate) everybody_reaches_internet: bool,
     /// `*` reaches the whole Internet, and not only as a part of everybody.
-    everybody_reaches_internet_by_name: bool,
+    pub(crate) everybody_reaches_internet_by_name: bool,
     /// `*` reaches its user's own nodes.
     pub(crate) everybody_reaches_self: bool,
     /// From sources to destinations.
@@ -228,6 +251,16 @@ pub(crate) struct Program {
     pub(crate) postured_everybody: Vec<u32>,
     /// From atoms to those that stand for all sources of a rule.
     widened: Adjacency,
+    /// Those that stand for all sources of a rule, by these.
+    pub(crate) wides: HashMap<Vec<Atom>, Atom>,
+    /// From atoms to the sources that they are part of, as [`SourceKeyId`].
+    keys_of: Adjacency,
+    /// From sources to where their rules lead: destinations, and the routers of `via` grants.
+    destinations_by_key: Adjacency,
+    /// Sources that `*` is part of.
+    pub(crate) keys_of_everybody: Vec<SourceKeyId>,
+    /// Destinations of companions.
+    pub(crate) companions: RoaringBitmap,
     pub(crate) cache: SourceCache,
     stamps: AtomicU64,
 }
@@ -271,6 +304,16 @@ impl Program {
     /// Items and numbers of destinations that an atom is.
     pub(crate) fn items_at(&self, atom: Atom) -> &[(u32, u32)] {
         self.items_by_atom.get(atom as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// The sources that an atom is part of.
+    pub(crate) fn keys_of(&self, atom: Atom) -> &[SourceKeyId] {
+        self.keys_of.of(atom)
+    }
+
+    /// Where the rules of a source lead, but for those among users' own nodes.
+    pub(crate) fn destinations_by_key(&self, key: SourceKeyId) -> &[Atom] {
+        self.destinations_by_key.of(key)
     }
 
     /// The narrowed source that an atom is, if it is one.

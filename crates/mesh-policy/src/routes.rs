@@ -75,7 +75,7 @@ impl CompiledPolicy {
         }
         self.routes_stamp = self.program.next_stamp();
         self.forget_firsts();
-        delta.routes = true;
+        self.name_receivers_of_everybody(delta);
         if self.address_bounds.may_overlap(&prefix) {
             self.find_covering_routes();
         }
@@ -114,7 +114,7 @@ impl CompiledPolicy {
         let Some(route) = self.routes.get(&prefix).cloned() else { return };
         let (atoms, covered) = self.hits_of_route(prefix);
         delta.routers.extend(route.advertisers.iter().map(|router| router.0));
-        delta.moved.extend(route.advertisers.iter().map(|router| router.0));
+        route.advertisers.iter().for_each(|router| self.name_moved(*router, delta));
         if route.atoms == atoms && route.covered == covered {
             return;
         }

@@ -76,6 +76,17 @@ impl SourceKeys {
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
     }
+
+    /// The ids of all.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SourceKeyId> + Clone + use<> {
+        let count = SourceKeyId::try_from(self.keys.len()).expect("invariant: texts are bounded");
+        0..count
+    }
+
+    /// The id of sources, if they are among these.
+    pub(crate) fn find(&self, key: &SourceKey) -> Option<SourceKeyId> {
+        self.known.get(key).copied()
+    }
 }
 
 /// The `SrcIPs` of a rule: sorted as text, each once.

@@ -255,14 +255,14 @@ impl Draft {
     /// Carries out an event of the policy. A router that carries other routes than before is a node that has
     /// changed, for itself and for whoever uses it.
     fn apply_to_policy(&mut self, event: impl FnOnce(&mut CompiledPolicy, &mut PolicyDelta)) {
-        let mut delta = PolicyDelta::default();
-        event(&mut self.state.policy, &mut delta);
-        self.note_policy(&delta);
+        let changes = &mut self.changes;
+        event(&mut self.state.policy, &mut changes.policy);
+        changes.nodes |= &changes.policy.routers;
     }
 
-    /// Notes what policy says otherwise.
+    /// Notes what another policy says otherwise. Nodes with other attributes have changed, for themselves.
     pub(crate) fn note_policy(&mut self, delta: &PolicyDelta) {
-        self.changes.nodes |= &delta.routers;
+        self.changes.nodes |= &delta.routers | &delta.attributes;
         self.changes.policy.merge(delta);
     }
 

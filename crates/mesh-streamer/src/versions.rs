@@ -24,9 +24,6 @@ impl Versions {
             self.everything = flush;
             return;
         };
-        if changes.policy.recompiled {
-            self.everything = flush;
-        }
         let policy = &changes.policy;
         for id in [&changes.nodes, &policy.moved, &policy.routers].into_iter().flatten() {
             let block = (id / BLOCK) as usize;

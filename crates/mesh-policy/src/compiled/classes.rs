@@ -1,12 +1,14 @@
 //! Classes: which one a node belongs in, and which ones it sees.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use mesh_model::NodeId;
 use roaring::RoaringBitmap;
 
 use super::{
-    Class, ClassId, CompiledPolicy, PlacedNode, Signature, UNPLACED, insert_into, remove_from,
+    Class, ClassId, CompiledPolicy, NO_ID, PlacedNode, Signature, UNPLACED, insert_into,
+    remove_from,
 };
 use crate::delta::PolicyDelta;
 use crate::facts::{NodeFacts, NodeOwner};
@@ -29,7 +31,7 @@ impl CompiledPolicy {
         let slot = known.unwrap_or_else(|| self.open_class(signature));
         Arc::make_mut(self.members.get_mut(slot)).insert(id.0);
         *self.nodes.get_mut(id.0) = Some(PlacedNode { facts: node.facts.clone(), slot });
-        delta.moved.insert(id.0);
+        self.name_moved(id, delta);
         // Another router may carry its routes for a `via` grant now.
         for route in node.facts.active_routes.iter().filter_map(|route| self.routes.get(route)) {
             delta.routers.extend(route.advertisers.iter().map(|router| router.0));
@@ -150,8 +152,8 @@ impl CompiledPolicy {
         }
         let signature = Arc::new(signature);
         self.signatures.insert_mut(signature.clone(), slot);
-        let id = ClassId(self.next_class);
-        self.next_class += 1;
+        // In bulk it is given when it is known which classes are others than before.
+        let id = if self.is_in_bulk { NO_ID } else { self.next_id() };
         let class = Class {
             id,
             signature,
@@ -199,6 +201,20 @@ impl CompiledPolicy {
         row
     }
 
+    fn next_id(&self) -> ClassId {
+        ClassId(self.class_ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Gives ids to the classes that were made in bulk: those of before, by slot, and fresh ones.
+    pub(super) fn give_ids(&mut self, kept: &[Option<ClassId>]) {
+        for slot in 0..self.slot_count {
+            let id = kept.get(slot as usize).copied().flatten().unwrap_or_else(|| self.next_id());
+            if let Some(class) = self.classes.get_mut(slot).as_mut().and_then(Arc::get_mut) {
+                class.id = id;
+            }
+        }
+    }
+
     fn close_class(&mut self, slot: u32) {
         let Some(class) = self.classes.get_mut(slot).take() else { return };
         let signature = &class.signature;
@@ -221,19 +237,24 @@ impl CompiledPolicy {
 }
 
 /// Slots as bits: to collect many of them, in any order.
-struct Slots(Vec<u64>);
+#[derive(Debug, PartialEq)]
+pub(crate) struct Slots(Vec<u64>);
 
 impl Slots {
-    fn of_len(len: u32) -> Self {
+    pub(crate) fn of_len(len: u32) -> Self {
         Self(vec![0; len as usize / 64 + 1])
     }
 
-    fn insert(&mut self, slot: u32) {
+    pub(crate) fn insert(&mut self, slot: u32) {
         self.0[slot as usize / 64] |= 1 << (slot % 64);
     }
 
+    pub(crate) fn contains(&self, slot: u32) -> bool {
+        self.0[slot as usize / 64] & 1 << (slot % 64) != 0
+    }
+
     /// In ascending order.
-    fn into_iter(self) -> impl Iterator<Item = u32> {
+    pub(super) fn into_iter(self) -> impl Iterator<Item = u32> {
         (0..).zip(self.0).flat_map(|(place, mut word): (u32, u64)| {
             std::iter::from_fn(move || {
                 let bit = (word != 0).then(|| word.trailing_zeros())?;

@@ -8,11 +8,11 @@ use mesh_model::{NodeId, UserId};
 use roaring::RoaringBitmap;
 
 use super::{
-    CompiledPolicy, PlacedNode, PlacedUser, Signature, UNPLACED, insert_into, remove_from,
+    CompiledPolicy, Memo, PlacedNode, PlacedUser, Signature, UNPLACED, insert_into, remove_from,
 };
 use crate::delta::PolicyDelta;
 use crate::facts::{NodeFacts, Role, UserFacts};
-use crate::program::Atom;
+use crate::program::{Atom, Kind};
 use crate::sources::SourceKeyId;
 
 impl CompiledPolicy {
@@ -24,15 +24,20 @@ impl CompiledPolicy {
         if old.is_some_and(|old| *old.facts == facts) {
             return;
         }
+        self.forget();
         let is_another = old.is_none_or(|old| {
             old.facts.owner != facts.owner || !old.facts.addresses().eq(facts.addresses())
         });
+        let owners = [old.and_then(|old| old.facts.user()), facts.user()];
+        self.count_owner(old.map(|old| &*old.facts), &facts);
         if is_another {
             self.include_addresses(&facts);
-            delta.moved.insert(id.0);
+            self.name_moved(id, delta);
+            if let Some(user) = facts.user() {
+                self.name_own(user, delta);
+            }
             self.ssh.clear();
         }
-        self.count_owner(old.map(|old| &*old.facts), &facts);
         let slot = old.map(|old| old.slot);
         let old_members =
             slot.and_then(|slot| self.class_at(slot)).map(|class| class.signature.clone());
@@ -49,9 +54,9 @@ impl CompiledPolicy {
         if old_routes != new_routes || was_online != online {
             self.move_routes(id, &old_routes, &new_routes, delta);
         }
-        self.place(id, delta);
-        self.note_sources(id, old_members.as_deref(), is_another, delta);
-        if delta.moved.contains(id.0) {
+        let has_moved = self.place(id, delta) || is_another;
+        self.note_sources(id, old_members.as_deref(), owners, is_another, delta);
+        if has_moved {
             let addresses = old.into_iter().flat_map(|old| old.facts.addresses());
             let addresses: Vec<IpAddr> =
                 self.node(id).into_iter().flat_map(NodeFacts::addresses).chain(addresses).collect();
@@ -62,6 +67,7 @@ impl CompiledPolicy {
     /// Forgets a node.
     pub fn remove_node(&mut self, id: NodeId, delta: &mut PolicyDelta) {
         let Some(old) = self.nodes.get(id.0).cloned().flatten() else { return };
+        self.forget();
         self.move_routes(id, &old.facts.active_routes, &[], delta);
         let signature = self.class_at(old.slot).map(|class| class.signature.clone());
         self.leave(id, old.slot);
@@ -70,8 +76,12 @@ impl CompiledPolicy {
         self.ssh.clear();
         self.disown(&old.facts);
         delta.moved.insert(id.0);
-        for atom in signature.iter().flat_map(|signature| signature.members.iter()) {
-            self.stamp(*atom, delta);
+        let owner = old.facts.user();
+        if let Some(owner) = owner {
+            self.name_own(owner, delta);
+        }
+        if let Some(signature) = signature {
+            self.stamp_all(&signature.members, [owner, None], delta);
         }
         let addresses: Vec<IpAddr> = old.facts.addresses().collect();
         self.place_covering_routers(&addresses, delta);
@@ -84,6 +94,7 @@ impl CompiledPolicy {
         if old.as_ref().is_some_and(|old| old.facts == facts) {
             return;
         }
+        self.forget();
         let provider_ids = [Some(&facts), old.as_ref().map(|old| &old.facts)];
         let settles_others = provider_ids.into_iter().flatten().any(|facts| {
             !facts.provider_id.is_empty() && self.identities.logins.contains_key(&facts.provider_id)
@@ -97,17 +108,18 @@ impl CompiledPolicy {
         let atoms = old.map(|old| old.atoms.clone()).unwrap_or_default();
         self.users.insert_mut(id, Arc::new(PlacedUser { facts, atoms }));
         self.ssh.clear();
-        delta.users = true;
+        self.name_logins(id, delta);
         self.settle_users(self.concerned_users(id, settles_others), delta);
     }
 
     /// Forgets a user. Its nodes, if it has any left, are nobody's in particular.
     pub fn remove_user(&mut self, id: UserId, delta: &mut PolicyDelta) {
         let Some(old) = self.users.get(&id).cloned() else { return };
+        self.forget();
         self.users.remove_mut(&id);
         self.provider_ids.remove_mut(&old.facts.provider_id);
         self.ssh.clear();
-        delta.users = true;
+        self.name_logins(id, delta);
         let settles_others = self.identities.logins.contains_key(&old.facts.provider_id);
         self.settle_users(self.concerned_users(id, settles_others), delta);
     }
@@ -195,7 +207,8 @@ impl CompiledPolicy {
         let old = self.class(id).map(|class| class.signature.clone());
         if self.place(id, delta) {
             self.ssh.clear();
-            self.note_sources(id, old.as_deref(), false, delta);
+            let owner = self.node(id).and_then(NodeFacts::user);
+            self.note_sources(id, old.as_deref(), [owner, None], false, delta);
             let addresses: Vec<IpAddr> =
                 self.node(id).into_iter().flat_map(NodeFacts::addresses).collect();
             self.place_covering_routers(&addresses, delta);
@@ -203,29 +216,45 @@ impl CompiledPolicy {
     }
 
     /// Notes what has other addresses since a node has other selectors, or another owner or other addresses
-    /// (`is_another`).
+    /// (`is_another`). `owners` are its user and the one of before.
     fn note_sources(
         &mut self,
         id: NodeId,
         old: Option<&Signature>,
+        owners: [Option<UserId>; 2],
         is_another: bool,
         delta: &mut PolicyDelta,
     ) {
         let Some(new) = self.class(id).map(|class| class.signature.clone()) else { return };
         let old: &[Atom] = old.map_or(&[], |old| &old.members);
+        let mut changed: Vec<Atom> = Vec::new();
         for (atoms, others) in [(old, &*new.members), (&*new.members, old)] {
-            for atom in atoms {
-                if is_another || others.binary_search(atom).is_err() {
-                    self.stamp(*atom, delta);
-                }
-            }
+            let is_changed = |atom: &&Atom| is_another || others.binary_search(atom).is_err();
+            changed.extend(atoms.iter().filter(is_changed));
         }
+        changed.sort_unstable();
+        changed.dedup();
+        self.stamp_all(&changed, owners, delta);
     }
 
-    fn stamp(&mut self, atom: Atom, delta: &mut PolicyDelta) {
-        *self.stamps.get_mut(atom) = self.program.next_stamp();
-        delta.sources.insert(atom);
+    /// Notes that these have other addresses. Those that are addresses have always the same.
+    fn stamp_all(&mut self, atoms: &[Atom], owners: [Option<UserId>; 2], delta: &mut PolicyDelta) {
+        for atom in atoms {
+            if *self.program.kind(*atom) == Kind::Identity {
+                *self.stamps.get_mut(*atom) = self.program.next_stamp();
+                self.name_receivers(*atom, delta);
+            }
+        }
+        self.name_ssh(atoms, owners, delta);
         self.forget_firsts();
+    }
+
+    /// Forgets what was worked out of the state before, which clones may yet be asked for.
+    pub(super) fn forget(&mut self) {
+        match Arc::get_mut(&mut self.memo) {
+            Some(memo) => *memo = Memo::default(),
+            None => self.memo = Arc::default(),
+        }
     }
 
     /// Where merged rules stand is worked out again, apart from older clones, which may yet work out their own.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use foldhash::{HashMap, HashMapExt};
+use roaring::RoaringBitmap;
 
 use super::{
     Adjacency, Atom, Effect, INTERNET, Item, Kind, Literals, Marks, Postured, Program, Scope, Via,
@@ -91,15 +92,10 @@ impl<'a> Builder<'a> {
 
     pub(super) fn build(mut self) -> Program {
         self.add_rules();
-        self.edges.sort_unstable();
-        self.edges.dedup();
         let atom_count = self.atom_count as usize;
-        let reaches = Adjacency::new(atom_count, &self.edges);
-        for edge in &mut self.edges {
-            *edge = (edge.1, edge.0);
-        }
-        self.edges.sort_unstable();
-        let reached_by = Adjacency::new(atom_count, &self.edges);
+        self.edges = sorted(self.edges);
+        let reaches = Adjacency::new(atom_count, self.edges.iter().copied());
+        let reached_by = reaches.reversed(atom_count);
         let literals = (0..).zip(&self.kinds).filter_map(|(atom, kind)| match kind {
             Kind::Literal(ranges) => Some((atom, ranges.prefixes().collect())),
             Kind::Internet => Some((atom, INTERNET.prefixes().collect())),
@@ -116,6 +112,11 @@ impl<'a> Builder<'a> {
             })
             .map(|(atom, _)| atom)
             .collect();
+        let keys_of = self.keys_of(atom_count);
+        let destinations_by_key = self.destinations_by_key();
+        let keys_of_everybody =
+            self.keys.ids().filter(|id| self.keys.get(*id).is_everybody).collect();
+        let companions = self.companions();
         Program {
             literals: Literals::new(literals),
             everybody: self
@@ -144,12 +145,45 @@ impl<'a> Builder<'a> {
             reached_by,
             exit: self.exit,
             postured: self.postured,
-            postured_by: Adjacency::new(atom_count, &sorted(self.postured_by)),
+            postured_by: Adjacency::new(atom_count, sorted(self.postured_by).into_iter()),
             postured_everybody: self.postured_everybody,
-            widened: Adjacency::new(atom_count, &sorted(self.widened)),
+            widened: Adjacency::new(atom_count, sorted(self.widened).into_iter()),
+            wides: self.wide_known,
+            keys_of,
+            destinations_by_key,
+            keys_of_everybody,
+            companions,
             kinds: self.kinds,
             stamps: AtomicU64::new(1),
         }
+    }
+
+    fn keys_of(&self, atom_count: usize) -> Adjacency {
+        let keys = self.keys.ids();
+        let parts = keys.flat_map(|id| self.keys.get(id).atoms.iter().map(move |atom| (*atom, id)));
+        Adjacency::new(atom_count, parts)
+    }
+
+    fn destinations_by_key(&self) -> Adjacency {
+        let ways = self.items.iter().flat_map(|item| {
+            let (own, routers) = match item.scope {
+                Scope::Tailnet => (item.destinations.clone(), None),
+                Scope::SelfNodes => (0..0, None),
+                Scope::Via(via) => (0..0, Some(self.vias[via as usize].routers)),
+            };
+            let own = own.map(|place| self.destinations[place as usize]);
+            own.chain(routers).map(|to| (item.sources, to))
+        });
+        Adjacency::new(self.keys.len(), ways)
+    }
+
+    fn companions(&self) -> RoaringBitmap {
+        let is_companion = |item: &&Item| matches!(item.effect, Effect::Companion(_));
+        let items = self.items.iter().filter(is_companion);
+        items
+            .flat_map(|item| item.destinations.clone())
+            .map(|place| self.destinations[place as usize])
+            .collect()
     }
 
     /// All grants in the order of the text, then all acls.

@@ -46,6 +46,11 @@ fn deltas_name_all_that_is_different() {
     check(cases(256) / 4, |seed| events(seed, folds));
 }
 
+#[test]
+fn edits_of_the_policy_name_all_that_is_different() {
+    check(cases(256) / 4, |seed| happenings(seed, edit, folds));
+}
+
 /// How many seeds are tried; `PROPTEST_CASES` says otherwise, as for all property tests.
 #[expect(
     clippy::disallowed_methods,
@@ -150,13 +155,27 @@ struct Step<'a> {
 
 /// Lets things happen to a tailnet and its engine, and asks a property after each.
 fn events(seed: u64, property: fn(&Step<'_>) -> Result<(), String>) -> Result<(), String> {
+    happenings(seed, World::happen, property)
+}
+
+/// Edits a policy.
+fn edit(world: &mut World, random: &mut Random) -> Event {
+    world.policy.edit(random);
+    Event::Edit(world.policy_text())
+}
+
+fn happenings(
+    seed: u64,
+    happen: fn(&mut World, &mut Random) -> Event,
+    property: fn(&Step<'_>) -> Result<(), String>,
+) -> Result<(), String> {
     let random = &mut Random::new(seed);
     let mut world = World::new(random);
     let mut engine = compile(&parse(&world.policy_text())?, &world);
     let mut primaries = elect(&world.nodes, &BTreeMap::new());
     let mut history = Vec::new();
     for _ in 0..EVENTS {
-        let event = world.happen(random);
+        let event = happen(&mut world, random);
         let earlier = engine.clone();
         let delta = apply(&mut engine, &event)?;
         history.push(format!("{event:?}"));
@@ -199,11 +218,36 @@ fn is_fresh(step: &Step<'_>) -> Result<(), String> {
 }
 
 /// What was so before the event, with what the delta names read again, is what is so. Deltas do not name the order of
-/// filter rules, which means nothing to a node.
+/// filter rules, which means nothing to a node; their chunks are the same to the letter.
 fn folds(step: &Step<'_>) -> Result<(), String> {
+    let Step { earlier, engine, delta, .. } = step;
     each_view(step, |id, view| {
+        if earlier.node(id).is_some() && !delta.filters.contains(id.0) {
+            let (before, after) = (earlier.filter_chunks(id), engine.filter_chunks(id));
+            if before != after {
+                return Some(format!("chunks were {before:?}, are {after:?}"));
+            }
+        }
         first_difference(&without_order(told(step, id, view)), &without_order(view.clone()))
-    })
+    })?;
+    keeps_classes(step)
+}
+
+/// Nodes that did not move are in the class they were in, and nodes of a class see alike.
+fn keeps_classes(step: &Step<'_>) -> Result<(), String> {
+    let Step { earlier, engine, delta, world, .. } = step;
+    let mut lasting = BTreeMap::new();
+    for node in world.nodes.iter().filter(|node| !delta.moved.contains(node.id.0)) {
+        let (before, after) = (earlier.class_of(node.id), engine.class_of(node.id));
+        if before != after {
+            return Err(format!("node {:?} was in {before:?}, is in {after:?}", node.id));
+        }
+        let peers = engine.peers_of_class(node.id) - &delta.moved;
+        if *lasting.entry(after).or_insert_with(|| peers.clone()) != peers {
+            return Err(format!("class {after:?} is two"));
+        }
+    }
+    Ok(())
 }
 
 fn without_order(mut view: NodeView) -> NodeView {
@@ -250,18 +294,20 @@ fn each_view(
 
 /// The earlier view of a node with what the delta names read from the later one.
 fn told(step: &Step<'_>, id: NodeId, later: &NodeView) -> NodeView {
-    let Step { earlier, engine, delta, .. } = *step;
+    let Step { earlier, delta, .. } = *step;
     let Some(mut told) = earlier.view(id) else { return later.clone() };
-    let has_moved = |id: NodeId| delta.recompiled || delta.moved.contains(id.0);
+    let has_moved = |id: NodeId| delta.moved.contains(id.0);
     let is_router = |id: NodeId| delta.routers.contains(id.0);
-    if CompiledPolicy::filter_may_differ(earlier, engine, delta, id) {
+    if delta.filters.contains(id.0) {
         told.packet_filter.clone_from(&later.packet_filter);
     }
-    if CompiledPolicy::ssh_may_differ(earlier, engine, delta, id) {
+    if delta.ssh.contains(id.0) {
         told.ssh.clone_from(&later.ssh);
     }
-    if has_moved(id) {
+    if has_moved(id) || delta.attributes.contains(id.0) {
         told.attributes.clone_from(&later.attributes);
+    }
+    if has_moved(id) {
         told.addresses.clone_from(&later.addresses);
     }
     if has_moved(id) || is_router(id) {
