@@ -48,6 +48,17 @@ impl Database {
         }))
     }
 
+    /// Holds at most this many connections; it never needs more than two. A single one is the writer's, and pings wait
+    /// for it.
+    #[must_use]
+    pub fn with_connections_max(mut self, connections: u32) -> Self {
+        match &mut self.0 {
+            Engines::Sqlite(store) => store.share_connection(connections < 2),
+            Engines::Postgres(store) => store.share_connection(connections < 2),
+        }
+        self
+    }
+
     /// Closes the connections in good order: SQLite then has everything in one file.
     pub async fn close(&self) {
         either!(self, store => store.close().await);

@@ -60,6 +60,12 @@ pub(crate) trait Engine:
     /// Whether the database understood and refused: a constraint, or a value that it cannot hold.
     fn is_refusal(error: &dyn DatabaseError) -> bool;
 
+    /// Whether this answer to a ROLLBACK says that there was nothing to roll back.
+    fn has_no_transaction(error: &sqlx::Error) -> bool;
+
+    /// Whether the database has no room left.
+    fn is_full(error: &dyn DatabaseError) -> bool;
+
     /// Says why a database did not open and what to do about it.
     fn explain(error: sqlx::Error, target: &Target<Self>) -> OpenError;
 }

@@ -20,11 +20,12 @@ use crate::transaction::Transaction;
 /// Longest wait for a connection, and for the answer to a ping.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// Longest wait for the statements of a transaction, and again for its COMMIT.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Longest wait for the statements of a transaction, and again for its COMMIT. Who waits for the change is told earlier;
+/// this is when we take the connection for lost.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Pause between attempts to find out what became of a COMMIT.
-const SETTLE_PAUSE: Duration = Duration::from_secs(1);
+const SETTLE_PAUSE: Duration = Duration::from_millis(250);
 
 /// A statement that says whether a connection is of any use.
 const PING: &str = "SELECT 1 FROM tailnet LIMIT 1";
@@ -36,6 +37,8 @@ pub(crate) struct Store<E: Engine> {
     target: Target<E>,
     writer: Mutex<Option<E::Connection>>,
     pinger: Mutex<Option<E::Connection>>,
+    /// Whether pings go over the writer's connection.
+    is_shared: bool,
 }
 
 impl<E: Engine> Store<E> {
@@ -49,7 +52,13 @@ impl<E: Engine> Store<E> {
             .await
             .map_err(|error| OpenError::from_migrate::<E>(error, &target))?;
         greet::<E>(&mut connection).await.map_err(|error| E::explain(error, &target))?;
-        Ok(Self { target, writer: Mutex::new(Some(connection)), pinger: Mutex::new(None) })
+        let (writer, pinger) = (Mutex::new(Some(connection)), Mutex::new(None));
+        Ok(Self { target, writer, pinger, is_shared: false })
+    }
+
+    /// Has pings go over the writer's connection, or over one of their own.
+    pub(crate) fn share_connection(&mut self, is_shared: bool) {
+        self.is_shared = is_shared;
     }
 
     /// Closes the connections in good order.
@@ -65,9 +74,13 @@ impl<E: Engine> Store<E> {
 
     /// [`Persist::ping`](mesh_store::Persist::ping).
     pub(crate) async fn ping(&self) -> Result<(), PersistError> {
-        let mut kept = self.pinger.lock().await;
-        *kept = Some(in_time(CONNECT_MAX, self.start(kept.take(), PING)).await?);
-        Ok(())
+        let connection = if self.is_shared { &self.writer } else { &self.pinger };
+        let ping = async {
+            let mut kept = connection.lock().await;
+            *kept = Some(self.start(kept.take(), PING).await?);
+            Ok(())
+        };
+        Ok(in_time(CONNECT_MAX, ping).await?)
     }
 
     /// [`Persist::load`](mesh_store::Persist::load).
@@ -87,11 +100,9 @@ impl<E: Engine> Store<E> {
         let mut connection = in_time(ANSWER_MAX, begin).await?;
         match in_time(ANSWER_MAX, transaction.write::<E>(&mut connection)).await {
             Ok(()) => {}
-            Err(refused @ Failure::Refused(_)) => {
-                if E::run(&mut connection, "ROLLBACK").await.is_ok() {
-                    *kept = Some(connection);
-                }
-                return Err(refused.into());
+            Err(answer) if answer.is_answer() => {
+                *kept = rolled_back::<E>(connection).await;
+                return Err(answer.into());
             }
             Err(failed) => return Err(failed.into()),
         }
@@ -100,7 +111,10 @@ impl<E: Engine> Store<E> {
                 *kept = Some(connection);
                 Ok(())
             }
-            Err(refused @ Failure::Refused(_)) => Err(refused.into()),
+            Err(answer) if answer.is_answer() => {
+                *kept = rolled_back::<E>(connection).await;
+                Err(answer.into())
+            }
             Err(unknown) => {
                 drop(connection);
                 Ok(self.settle(&transaction, unknown).await?)
@@ -142,6 +156,20 @@ impl<E: Engine> Store<E> {
         let mut connection = self.start(None, E::BEGIN_WRITE).await?;
         transaction.find::<E>(&mut connection).await
     }
+}
+
+/// A connection after a transaction that was refused. One on which it may still be open is closed.
+///
+/// SQLite has often ended it by itself, and says so; a connection that took part in a full disk would not open again.
+async fn rolled_back<E: Engine>(mut connection: E::Connection) -> Option<E::Connection> {
+    let rolled_back = in_time(ANSWER_MAX, async {
+        match E::run(&mut connection, "ROLLBACK").await {
+            Err(error) if !E::has_no_transaction(&error) => Err(error.into()),
+            _ => Ok(()),
+        }
+    });
+    let is_in_order = rolled_back.await.is_ok();
+    is_in_order.then_some(connection)
 }
 
 async fn greet<E: Engine>(connection: &mut E::Connection) -> Result<(), sqlx::Error> {

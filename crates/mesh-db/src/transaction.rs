@@ -16,9 +16,6 @@ const CHANGES_KEPT: u64 = 10_000;
 /// Every so many revisions the older changes are forgotten: few rows at a time, and seldom.
 const PRUNE_EVERY: u64 = 1_000;
 
-/// What it means that the revision is not the one we know.
-const OVERTAKEN: &str = "another server writes to this database: stop it and restart this one";
-
 /// A batch as it is sent.
 pub(crate) struct Transaction<'b> {
     batch: &'b Batch,
@@ -51,7 +48,7 @@ impl<'b> Transaction<'b> {
             &counters.api_key,
         ];
         if execute::<E>(connection, UPDATE_TAILNET, advance).await? == 0 {
-            return Err(Failure::Refused(OVERTAKEN.to_owned()));
+            return Err(Failure::Overtaken);
         }
         for run in &self.runs {
             write_run::<E>(connection, run).await?;
@@ -89,7 +86,7 @@ impl<'b> Transaction<'b> {
     pub(crate) fn judge(&self, found: Option<i64>, unknown: Failure) -> Result<(), Failure> {
         match found {
             Some(nonce) if nonce == self.nonce => Ok(()),
-            Some(_) => Err(Failure::Refused(OVERTAKEN.to_owned())),
+            Some(_) => Err(Failure::Overtaken),
             None => Err(unknown),
         }
     }

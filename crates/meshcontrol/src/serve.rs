@@ -120,7 +120,9 @@ impl Storage {
         config: &Config,
         clock: &Arc<dyn Clock>,
     ) -> anyhow::Result<(Self, Option<Follower>)> {
-        let database = Arc::new(Database::open(&settings::database(config)).await?);
+        let database = Database::open(&settings::database(config)).await?;
+        let connections_max = config.database.postgres.max_open_conns;
+        let database = Arc::new(database.with_connections_max(connections_max));
         let loaded = database.load(TAILNET).await.context("cannot read the tailnet")?;
         let first = FirstPolicy::read(config, &loaded.tailnet).await?;
         let settings = settings::state(config);

@@ -25,6 +25,7 @@ mod code {
     pub(super) const AUTHORIZATION_CLASS: &str = "28";
     pub(super) const UNKNOWN_DATABASE: &str = "3D000";
     pub(super) const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    pub(super) const DISK_FULL: &str = "53100";
     pub(super) const DUPLICATE_TABLE: &str = "42P07";
 }
 
@@ -116,6 +117,15 @@ impl Engine for Postgres {
         error.code().is_some_and(|code| {
             code.starts_with(code::INTEGRITY_CLASS) || code.starts_with(code::DATA_EXCEPTION_CLASS)
         })
+    }
+
+    /// A ROLLBACK too many is a warning here.
+    fn has_no_transaction(_error: &sqlx::Error) -> bool {
+        false
+    }
+
+    fn is_full(error: &dyn DatabaseError) -> bool {
+        error.code().is_some_and(|code| code == code::DISK_FULL)
     }
 
     fn explain(error: sqlx::Error, target: &PgConnectOptions) -> OpenError {

@@ -26,6 +26,7 @@ const ROWS_MAX: usize = 32;
 /// Result codes. Source: `sqlite3.h`; the low byte of an extended code is its primary one.
 mod code {
     pub(super) const BUSY: i32 = 5;
+    pub(super) const FULL: i32 = 13;
     pub(super) const CONSTRAINT: i32 = 19;
     pub(super) const NOT_A_DATABASE: i32 = 26;
 }
@@ -92,6 +93,15 @@ impl Engine for Sqlite {
 
     fn is_refusal(error: &dyn DatabaseError) -> bool {
         primary_code(error) == Some(code::CONSTRAINT)
+    }
+
+    fn has_no_transaction(error: &sqlx::Error) -> bool {
+        // The code is that of any mistake. Source: SQLite `src/vdbe.c`, OP_AutoCommit.
+        error.to_string().contains("no transaction is active")
+    }
+
+    fn is_full(error: &dyn DatabaseError) -> bool {
+        primary_code(error) == Some(code::FULL)
     }
 
     fn explain(error: sqlx::Error, target: &SqliteConnectOptions) -> OpenError {

@@ -20,7 +20,7 @@ fn the_nonce_in_the_log_decides() {
     let transaction = Transaction::new(&batch).unwrap();
     let judge = |found| transaction.judge(found, Failure::TimedOut);
     assert!(judge(Some(transaction.nonce)).is_ok());
-    assert!(matches!(judge(Some(transaction.nonce ^ 1)), Err(Failure::Refused(_))));
+    assert!(matches!(judge(Some(transaction.nonce ^ 1)), Err(Failure::Overtaken)));
     assert!(matches!(judge(None), Err(Failure::TimedOut)));
 }
 

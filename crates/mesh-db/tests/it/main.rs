@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod change_log;
+mod full;
 mod guards;
 mod open;
 mod order;

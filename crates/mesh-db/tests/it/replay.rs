@@ -99,7 +99,7 @@ impl Story {
         if let Some(batch) = draft.batch(context.now) {
             match database.commit(&batch).await {
                 Ok(()) => {}
-                Err(PersistError::Conflict { .. }) => return false,
+                Err(PersistError::Conflict { .. } | PersistError::Overtaken) => return false,
                 Err(error) => panic!("{error:?}"),
             }
         }

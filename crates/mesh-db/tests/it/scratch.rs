@@ -175,7 +175,9 @@ pub(crate) async fn refusal(database: &Database, writes: impl Into<Vec<Write>>) 
     assert_eq!(before.revision, after.revision);
     match error {
         PersistError::Conflict { what } => what,
-        PersistError::Unavailable(error) => panic!("not a refusal: {error}"),
+        other @ (PersistError::Overtaken | PersistError::Unavailable(_)) => {
+            panic!("not a refusal: {other}")
+        }
     }
 }
 
