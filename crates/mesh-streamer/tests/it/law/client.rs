@@ -127,25 +127,21 @@ impl Client {
         Ok(is_news)
     }
 
-    /// Checks that a stream which is over had to end, and that one which is not had not.
+    /// Checks that a stream which is over may have ended, and that one which is not had not to.
     pub(super) fn check_end(&self, snapshot: &Snapshot) -> Result<(), String> {
-        let has_node =
-            snapshot.tailnet.node(self.node).is_some_and(|node| self.holds(node, snapshot));
-        if self.has_ended == has_node {
-            let is = if self.has_ended { "is over, but" } else { "goes on, but not" };
-            return Err(format!("the stream of node {} {is} its node holds it", self.node));
+        let key = self.meant.node.as_ref().map(|node| node.key);
+        let is_same = |node: &&Arc<Node>| key.is_none_or(|key| key == node.node_key);
+        let node = snapshot.tailnet.node(self.node).filter(is_same);
+        let is_held = |node: &Arc<Node>| node.session == Some(self.session);
+        // Whose key has expired may be told so although it is offline.
+        let is_told = |node: &Arc<Node>| node.session.is_none() && node.is_expired(snapshot.at);
+        if self.has_ended && node.is_some_and(is_held) {
+            return Err(format!("the stream of node {} is over, but holds its node", self.node));
+        }
+        if !self.has_ended && !node.is_some_and(|node| is_held(node) || is_told(node)) {
+            return Err(format!("the stream of node {} goes on, but holds no node", self.node));
         }
         Ok(())
-    }
-
-    fn holds(&self, node: &Node, snapshot: &Snapshot) -> bool {
-        let key = self.meant.node.as_ref().map(|node| node.key);
-        let is_same_key = key.is_none_or(|key| key == node.node_key);
-        is_same_key
-            && match node.session {
-                Some(session) => session == self.session,
-                None => node.is_expired(snapshot.at),
-            }
     }
 
     /// The law: what was told adds up to the full netmap, however it is folded.
