@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::flush::{Flush, Flushes};
+use crate::metrics::Metrics;
 use crate::versions::Versions;
 use crate::window::Window;
 
@@ -21,16 +22,25 @@ pub(crate) struct Beat {
     flushes: Arc<Flushes>,
     versions: Versions,
     window: Window,
+    /// When the first of the changes was noticed that the next flush tells of.
+    changed_at: Instant,
+    metrics: Metrics,
 }
 
 impl Beat {
-    pub(crate) fn new(store: Handle, mut contexts: watch::Receiver<Arc<MapContext>>) -> Self {
+    pub(crate) fn new(
+        store: Handle,
+        mut contexts: watch::Receiver<Arc<MapContext>>,
+        metrics: Metrics,
+    ) -> Self {
+        let changed_at = Instant::now();
         let versions = Versions::default();
         let context = contexts.borrow_and_update().clone();
         let snapshot = store.snapshot();
-        let first = Flush { number: 0, snapshot, context, versions: versions.clone() };
+        let first = Flush { number: 0, snapshot, context, changed_at, versions: versions.clone() };
         let flushes = Arc::new(Flushes::new(first));
-        Self { store, contexts, flushes, versions, window: Window::new() }
+        let window = Window::new();
+        Self { store, contexts, flushes, versions, window, changed_at, metrics }
     }
 
     pub(crate) fn flushes(&self) -> Arc<Flushes> {
@@ -56,6 +66,7 @@ impl Beat {
             return false;
         }
         let changed_at = Instant::now();
+        self.changed_at = changed_at;
         loop {
             let is_urgent = !has_same_policy(&told.snapshot, &self.store.snapshot());
             let due = self.window.due(changed_at, is_urgent);
@@ -81,9 +92,11 @@ impl Beat {
         };
         self.versions.note(number, changes.as_ref());
         let context = self.contexts.borrow_and_update().clone();
-        let flush = Flush { number, snapshot, context, versions: self.versions.clone() };
+        let (changed_at, versions) = (self.changed_at, self.versions.clone());
+        let flush = Flush { number, snapshot, context, changed_at, versions };
         self.flushes.publish(flush, changes);
         self.window.flushed(Instant::now());
+        self.metrics.flushed(changed_at);
     }
 }
 

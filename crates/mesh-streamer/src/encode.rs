@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::{BufMut, Bytes, BytesMut};
 use mesh_wire::{KEEP_ALIVE_JSON, MapResponse};
 
+use crate::metrics::Metrics;
+
 /// How a client wants its messages. Fixed for a whole stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compression {
@@ -37,6 +39,7 @@ const IDLE_ROOM_MAX: usize = 256 << 10;
 pub(crate) struct Encoder {
     idle: Mutex<Vec<Compressor>>,
     keep_alives: [OnceLock<Message>; 2],
+    metrics: Metrics,
 }
 
 struct Compressor {
@@ -52,6 +55,10 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
+    pub(crate) fn new(metrics: Metrics) -> Self {
+        Self { metrics, ..Self::default() }
+    }
+
     /// A message of one piece.
     pub(crate) fn encode(&self, message: &MapResponse, compression: Compression) -> Message {
         let json = serde_json::to_string(message).expect("invariant: wire types serialize");
@@ -60,10 +67,12 @@ impl Encoder {
 
     /// A part of a message's text, as it is sent.
     pub(crate) fn piece(&self, json: &str, compression: Compression) -> Bytes {
-        match compression {
+        let piece = match compression {
             Compression::None => Bytes::copy_from_slice(json.as_bytes()),
             Compression::Zstd => self.compress(json.as_bytes()),
-        }
+        };
+        self.metrics.encoded(piece.len());
+        piece
     }
 
     /// A message of pieces, the first of which is better a small one, for it is copied behind the length.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mesh_netmap::{Group, MapContext, Step};
 use mesh_state::{ChangeSet, Snapshot};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::group::GroupFrames;
 use crate::versions::Versions;
@@ -23,6 +24,8 @@ pub(crate) struct Flush {
     pub(crate) number: u64,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) context: Arc<MapContext>,
+    /// When the first of the changes was noticed that it tells of.
+    pub(crate) changed_at: Instant,
     /// When nodes last changed, by flush.
     pub(crate) versions: Versions,
 }
@@ -33,6 +36,8 @@ pub(crate) struct Span {
     from: Arc<Flush>,
     to: Arc<Flush>,
     changes: Arc<ChangeSet>,
+    /// When the first of these changes was noticed.
+    pub(crate) changed_at: Instant,
     groups: Mutex<HashMap<Group, Arc<GroupFrames>>>,
 }
 
@@ -60,6 +65,13 @@ impl Span {
 /// What a flush changed, if that is known.
 type Changed = Option<Arc<ChangeSet>>;
 
+/// A flush that was passed.
+#[derive(Debug)]
+struct Passed {
+    changed: Changed,
+    changed_at: Instant,
+}
+
 /// The newest flush, and the ways to it.
 #[derive(Debug)]
 pub(crate) struct Flushes {
@@ -71,7 +83,7 @@ pub(crate) struct Flushes {
 struct Kept {
     newest: Arc<Flush>,
     /// What the last few flushes changed, up to the newest and without gaps.
-    log: VecDeque<Changed>,
+    log: VecDeque<Passed>,
     /// The ways to the newest, by the flush that they begin at.
     spans: HashMap<u64, Option<Arc<Span>>>,
 }
@@ -100,7 +112,8 @@ impl Flushes {
             if kept.log.len() == FLUSHES_MAX {
                 kept.log.pop_front();
             }
-            kept.log.push_back(changed.map(Arc::new));
+            let changed_at = flush.changed_at;
+            kept.log.push_back(Passed { changed: changed.map(Arc::new), changed_at });
             kept.newest = Arc::new(flush);
             kept.spans.clear();
         }
@@ -112,23 +125,24 @@ impl Flushes {
         let mut kept = lock(&self.kept);
         let Kept { newest, log, spans } = &mut *kept;
         let span = spans.entry(from.number).or_insert_with(|| {
-            let changes = changes(log, newest.number - from.number)?;
+            let (changes, changed_at) = changes(log, newest.number - from.number)?;
             let (from, to) = (from.clone(), newest.clone());
-            Some(Arc::new(Span { from, to, changes, groups: Mutex::default() }))
+            Some(Arc::new(Span { from, to, changes, changed_at, groups: Mutex::default() }))
         });
         (newest.clone(), span.clone())
     }
 }
 
-/// What the last few flushes changed together, if that is known.
-fn changes(log: &VecDeque<Changed>, flushes: u64) -> Changed {
+/// What the last few flushes changed together, and since when, if that is known.
+fn changes(log: &VecDeque<Passed>, flushes: u64) -> Option<(Arc<ChangeSet>, Instant)> {
     let start = log.len().checked_sub(usize::try_from(flushes).ok()?)?;
     let mut passed = log.range(start..);
-    let first = passed.next()?.clone()?;
-    passed.try_fold(first, |mut changes, later| {
-        Arc::make_mut(&mut changes).extend(later.as_ref()?);
+    let Passed { changed: first, changed_at } = passed.next()?;
+    let changes = passed.try_fold(first.clone()?, |mut changes, later| {
+        Arc::make_mut(&mut changes).extend(later.changed.as_ref()?);
         Some(changes)
-    })
+    });
+    Some((changes?, *changed_at))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

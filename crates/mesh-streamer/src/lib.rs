@@ -10,6 +10,8 @@ mod chunks;
 mod encode;
 mod flush;
 mod group;
+mod metrics;
+mod progress;
 mod rules;
 mod stream;
 mod streamer;
@@ -18,5 +20,7 @@ mod versions;
 mod window;
 
 pub use encode::{Compression, Message};
+pub use metrics::Metrics;
+pub use progress::StreamStatus;
 pub use stream::MapStream;
 pub use streamer::{Streamer, StreamerSettings};

@@ -17,6 +17,8 @@ use crate::chunks::PeerList;
 use crate::encode::{Message, fields};
 use crate::flush::{Flush, Span};
 use crate::group::GroupFrames;
+use crate::metrics::{Close, Kind};
+use crate::progress::Progress;
 use crate::streamer::{Configs, Shared, StreamerSettings};
 use crate::{Compression, rules};
 
@@ -52,6 +54,13 @@ pub struct MapStream {
     silence: Pin<Box<Sleep>>,
     ended: bool,
     rules: SessionRules,
+    /// What the messages that are due are.
+    kind: Kind,
+    /// When the first of the changes was noticed that they tell of.
+    changed_at: Option<Instant>,
+    /// Whether a message was taken.
+    has_begun: bool,
+    progress: Arc<Progress>,
 }
 
 impl MapStream {
@@ -62,6 +71,8 @@ impl MapStream {
         compression: Compression,
     ) -> Self {
         let now = Instant::now();
+        let progress = shared.open.add(node, session);
+        shared.metrics.opened();
         let silence = Box::pin(sleep_until(now + keep_alive_period(&shared.settings, session)));
         Self {
             opened_at: shared.store.snapshot().epoch,
@@ -77,6 +88,10 @@ impl MapStream {
             silence,
             ended: false,
             rules: SessionRules::new(),
+            kind: Kind::Full,
+            changed_at: None,
+            has_begun: false,
+            progress,
         }
     }
 
@@ -99,6 +114,7 @@ impl MapStream {
         loop {
             if let Some(message) = self.messages.pop_front() {
                 self.spoke_at = Instant::now();
+                self.measure(&message);
                 rules::check(&mut self.rules, &message, self.compression);
                 return Some(message);
             }
@@ -109,9 +125,27 @@ impl MapStream {
                 Wake::Stop => self.ended = true,
                 Wake::Flush => self.catch_up(),
                 Wake::Silence => {
+                    self.kind = Kind::KeepAlive;
                     self.messages.push_back(self.shared.encoder.keep_alive(self.compression));
                 }
             }
+        }
+    }
+
+    /// Measures a message that leaves now.
+    fn measure(&mut self, message: &Message) {
+        let metrics = &self.shared.metrics;
+        let bytes = message.iter().map(|piece| piece.len() as u64).sum();
+        metrics.sent(self.kind, message, bytes);
+        self.progress.sent(bytes);
+        if !self.has_begun {
+            self.has_begun = true;
+            metrics.started(self.progress.opened_at, self.spoke_at);
+        }
+        if self.messages.is_empty()
+            && let Some(changed_at) = self.changed_at.take()
+        {
+            metrics.delivered(changed_at, self.spoke_at);
         }
     }
 
@@ -160,6 +194,8 @@ impl MapStream {
 
     /// Tells everything, to a client that may hold what it was told earlier.
     fn tell_everything(&mut self, flush: Arc<Flush>, earlier: Option<&Flush>) {
+        let since = Instant::now();
+        self.kind = Kind::Full;
         if self.has_lost_node(&flush.snapshot) {
             self.ended = true;
             return;
@@ -178,13 +214,22 @@ impl MapStream {
         match self.shared.full(&flush, self.node, withdrawn.ssh_policy, self.compression) {
             Some(message) => {
                 self.messages.push_back(message);
-                self.cursor = Some(flush);
+                self.stand_at(flush);
+                self.shared.metrics.built(Kind::Full, since);
             }
             None => self.ended = true,
         }
     }
 
+    fn stand_at(&mut self, flush: Arc<Flush>) {
+        self.progress.told(flush.number);
+        self.cursor = Some(flush);
+    }
+
     fn tell_changes(&mut self, newest: &Arc<Flush>, cursor: &Flush, span: &Span) {
+        let since = Instant::now();
+        self.kind = Kind::Delta;
+        self.shared.metrics.coalesced(newest.number - cursor.number - 1);
         let step = span.step();
         let changes = step.changes;
         let is_touched =
@@ -213,9 +258,13 @@ impl MapStream {
                 if let Some(config) = config {
                     self.push(&config);
                 }
+                if !self.messages.is_empty() {
+                    self.changed_at = Some(span.changed_at);
+                    self.shared.metrics.built(Kind::Delta, since);
+                }
             }
         }
-        self.cursor = Some(newest.clone());
+        self.stand_at(newest.clone());
     }
 
     /// Whether the node is held by another stream, or by none although its key is good. A node that has logged
@@ -282,6 +331,12 @@ fn keep_alive_period(settings: &StreamerSettings, session: SessionId) -> std::ti
 
 impl Drop for MapStream {
     fn drop(&mut self) {
+        self.shared.open.remove(self.session);
+        self.shared.metrics.closed(match self.ended {
+            _ if self.shared.stop.is_cancelled() => Close::Drain,
+            true => Close::Ended,
+            false => Close::Client,
+        });
         spawn_departure(self.shared.clone(), self.node, self.session);
     }
 }

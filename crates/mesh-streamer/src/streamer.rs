@@ -17,7 +17,9 @@ use crate::chunks::Chunks;
 use crate::encode::{Encoder, Message};
 use crate::flush::{Flush, Flushes};
 use crate::group::Workshop;
-use crate::{Compression, MapStream};
+use crate::metrics::Metrics;
+use crate::progress::OpenStreams;
+use crate::{Compression, MapStream, StreamStatus};
 
 /// Times that an operator or a test may want otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) encoder: Encoder,
     pub(crate) chunks: Chunks,
     pub(crate) configs: Mutex<Configs>,
+    pub(crate) open: OpenStreams,
+    pub(crate) metrics: Metrics,
     _beat: AbortOnDropHandle<()>,
 }
 
@@ -74,7 +78,19 @@ impl Streamer {
         settings: StreamerSettings,
         stop: CancellationToken,
     ) -> Self {
-        let beat = Beat::new(store.clone(), contexts);
+        Self::measured(store, contexts, clock, settings, stop, Metrics::default())
+    }
+
+    /// The same, measuring into `metrics`.
+    pub fn measured(
+        store: Handle,
+        contexts: watch::Receiver<Arc<MapContext>>,
+        clock: Arc<dyn Clock>,
+        settings: StreamerSettings,
+        stop: CancellationToken,
+        metrics: Metrics,
+    ) -> Self {
+        let beat = Beat::new(store.clone(), contexts, metrics.clone());
         let flushes = beat.flushes();
         let configs = Configs { context: flushes.newest().context.clone(), pieces: Vec::new() };
         Self(Arc::new(Shared {
@@ -82,9 +98,11 @@ impl Streamer {
             flushes,
             clock,
             settings,
-            encoder: Encoder::default(),
+            encoder: Encoder::new(metrics.clone()),
             chunks: Chunks::default(),
             configs: Mutex::new(configs),
+            open: OpenStreams::default(),
+            metrics,
             _beat: AbortOnDropHandle::new(tokio::spawn(beat.run(stop.clone()))),
             stop,
         }))
@@ -93,6 +111,11 @@ impl Streamer {
     /// Opens the stream of a node that the store has just connected under `session`.
     pub fn open(&self, node: NodeId, session: SessionId, compression: Compression) -> MapStream {
         MapStream::open(self.0.clone(), node, session, compression)
+    }
+
+    /// Where all open streams are, in no order.
+    pub fn streams(&self) -> Vec<StreamStatus> {
+        self.0.open.status(self.0.flushes.newest().number)
     }
 
     /// A single message with everything, for a request that is no stream; `None` without such a node.
