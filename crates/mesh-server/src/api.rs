@@ -5,6 +5,7 @@
 //! was written for headscale works; see [`v1`].
 
 mod access;
+pub mod debug;
 mod extract;
 mod problem;
 pub mod v1;
@@ -12,6 +13,7 @@ pub mod v1;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -21,8 +23,10 @@ use axum::response::Response;
 use futures_util::future::BoxFuture;
 use mesh_model::Clock;
 use mesh_store::{Handle, Persist};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
+use crate::metrics::{Metrics, measure};
 use crate::secrets::{Attempts, Verifier};
 
 pub use access::{Access, Source};
@@ -45,6 +49,8 @@ pub struct AppState {
     pub access: Access,
     /// The file that holds the policy, if one does: then nobody changes the policy here.
     pub policy_file: Option<PolicyFile>,
+    /// Measurements of the front door.
+    pub metrics: Metrics,
     /// Longest body of a request, in bytes. Policies may be longer.
     pub body_bytes_max: usize,
 }
@@ -79,6 +85,39 @@ impl<P: Persist + fmt::Debug> Ping for P {
     }
 }
 
+/// A database that is asked at most once a second, however many ask us: a health check must not become its load.
+#[derive(Debug)]
+pub struct Answering {
+    database: Arc<dyn Ping>,
+    /// When it was asked last, and what came of it.
+    last: Mutex<Option<(Instant, bool)>>,
+}
+
+/// How long an answer of the database holds.
+const ANSWER_HOLDS: Duration = Duration::from_secs(1);
+
+impl Answering {
+    /// Nobody has asked yet.
+    pub fn new(database: Arc<dyn Ping>) -> Self {
+        Self { database, last: Mutex::default() }
+    }
+}
+
+impl Ping for Answering {
+    fn ping(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async {
+            // Whoever comes meanwhile waits for the same answer.
+            let mut last = self.last.lock().await;
+            if let Some((_, answers)) = last.filter(|(at, _)| at.elapsed() < ANSWER_HOLDS) {
+                return answers;
+            }
+            let answers = self.database.ping().await;
+            *last = Some((Instant::now(), answers));
+            answers
+        })
+    }
+}
+
 /// Everything under `/api/v1`. Whoever has no access learns nothing, not even which paths exist.
 ///
 /// With [`Access::ApiKeys`] the listener is to put a [`Source`] into the extensions of each request.
@@ -90,6 +129,7 @@ pub fn router(state: AppState) -> Router {
         .layer(body_limit)
         .layer(middleware::from_fn_with_state(state.clone(), access::check))
         .layer(middleware::map_response(forbid_caching))
+        .layer(middleware::from_fn_with_state(state.metrics.clone(), measure))
         .with_state(state);
     Router::new().nest_service("/api/v1", v1)
 }

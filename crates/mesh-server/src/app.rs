@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::api::Ping;
 use crate::limits::{BodyLimits, Slots};
+use crate::metrics::Metrics;
 use crate::secrets::{Attempts, Verifier};
 
 /// The server, as its handlers see it. Clones share all.
@@ -50,6 +51,8 @@ pub struct Parts {
     pub first_request_timeout: std::time::Duration,
     /// Connections that nobody has claimed yet.
     pub slots: Slots,
+    /// Measurements of the front door.
+    pub metrics: Metrics,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Ends channels and streams.

@@ -11,6 +11,8 @@ pub mod derp_map;
 mod limits;
 mod listen;
 mod machine;
+pub mod metrics;
+mod operator;
 mod policy;
 mod public;
 pub mod secrets;
@@ -20,6 +22,7 @@ mod websocket;
 pub use app::{App, Parts};
 pub use limits::{BodyLimits, Slots};
 pub use listen::{Listening, Peer};
+pub use operator::operator_router;
 pub use policy::{CheckedPolicy, PolicyError, check_policy, read_policy};
 
 /// All that the public listener serves beside the admin API.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -38,6 +38,7 @@ struct Counts {
     total_max: usize,
     per_source_max: usize,
     total: AtomicUsize,
+    turned_away: AtomicU64,
     by_source: DashMap<IpAddr, usize>,
 }
 
@@ -51,13 +52,36 @@ pub struct Slot {
 impl Slots {
     /// At most `total_max` unclaimed connections, and `per_source_max` from one source.
     pub fn new(total_max: usize, per_source_max: usize) -> Self {
-        let (total, by_source) = (AtomicUsize::new(0), DashMap::new());
-        Self(Arc::new(Counts { total_max, per_source_max, total, by_source }))
+        Self(Arc::new(Counts {
+            total_max,
+            per_source_max,
+            total: AtomicUsize::new(0),
+            turned_away: AtomicU64::new(0),
+            by_source: DashMap::new(),
+        }))
+    }
+
+    /// How many connections are unclaimed.
+    pub fn taken(&self) -> usize {
+        self.0.total.load(Ordering::Relaxed)
+    }
+
+    /// How many connections have found no place.
+    pub fn turned_away(&self) -> u64 {
+        self.0.turned_away.load(Ordering::Relaxed)
     }
 
     /// Takes a place for a connection from `source`; `None` if there is none. Proxies that forward for many
     /// and this machine itself (`source: None`) count in the total only.
     pub fn take(&self, source: Option<IpAddr>) -> Option<Slot> {
+        let taken = self.try_take(source);
+        if taken.is_none() {
+            self.0.turned_away.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn try_take(&self, source: Option<IpAddr>) -> Option<Slot> {
         let source = source.map(network);
         let counts = &self.0;
         if counts.total.fetch_add(1, Ordering::Relaxed) >= counts.total_max {
@@ -130,6 +154,7 @@ mod tests {
         let other = take(&slots, "192.0.2.2");
         assert!(other.is_some());
         assert!(slots.take(None).is_none(), "three are taken in all");
+        assert_eq!((slots.taken(), slots.turned_away()), (3, 2));
         drop(held);
         assert!(take(&slots, "192.0.2.1").is_some());
         assert!(slots.take(None).is_some());

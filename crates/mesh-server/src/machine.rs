@@ -8,14 +8,17 @@ mod register;
 mod small;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, patch, post};
 
 pub(crate) use channel::{BodyError, Channel, read_json};
 
 use crate::App;
+use crate::metrics::measure;
 
 /// The routes inside a channel. Requests carry their [`Channel`] as an extension.
 pub(crate) fn router(app: App) -> Router {
+    let metrics = app.metrics.clone();
     Router::new()
         .route("/machine/register", post(register::register))
         .route("/machine/map", post(map::map))
@@ -31,4 +34,5 @@ pub(crate) fn router(app: App) -> Router {
         .route("/machine/tka/{*path}", any(small::not_offered))
         .route("/machine/ssh/action/{*path}", any(small::not_offered))
         .with_state(app)
+        .layer(from_fn_with_state(metrics, measure))
 }

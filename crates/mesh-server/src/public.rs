@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::machine::{BodyError, read_json};
+use crate::metrics::measure;
 use crate::{App, derp, ts2021};
 
 /// The first capability version that speaks Noise.
@@ -34,10 +35,13 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The routes outside of any channel, without the admin API.
 pub(crate) fn router(app: App) -> Router {
+    let metrics = app.metrics.clone();
     Router::new()
         .route("/key", get(key))
         .route("/ts2021", post(ts2021::upgrade).get(ts2021::upgrade_websocket))
         .route("/health", get(health))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
         .route("/version", get(version))
         .route("/bootstrap-dns", get(bootstrap_dns))
         .route("/generate_204", get(derp::derp))
@@ -49,6 +53,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/derp/latency-check", any(derp::derp))
         .with_state(app)
         .layer(from_fn(with_security_headers))
+        .layer(from_fn_with_state(metrics, measure))
 }
 
 /// Nothing of ours belongs in a frame, and browsers guess nothing.
@@ -98,6 +103,21 @@ async fn health(State(app): State<App>) -> Response {
         if passes { (StatusCode::OK, "pass") } else { (StatusCode::INTERNAL_SERVER_ERROR, "fail") };
     let content_type = [(header::CONTENT_TYPE, "application/health+json")];
     (status, content_type, json!({ "status": word }).to_string()).into_response()
+}
+
+/// `GET /livez`: that the process answers at all.
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: whether new connections are welcome. Not asked of the database: while it is away, streams go on and
+/// a server that was taken out of service would only move its load.
+async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {
+    if app.stop.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    }
 }
 
 /// `GET /version`.

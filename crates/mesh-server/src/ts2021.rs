@@ -21,6 +21,7 @@ use mesh_wire::CapabilityVersion;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 use crate::App;
@@ -93,6 +94,13 @@ pub(crate) async fn upgrade(
 /// Computes the handshake off the reactor, a bounded number at once: whoever comes in a flood waits for each
 /// other and not everybody else for them.
 async fn respond(app: &App, initiation: Vec<u8>) -> Result<Accepted, UpgradeError> {
+    let since = Instant::now();
+    let accepted = respond_in_turn(app, initiation).await;
+    app.metrics.handshake(accepted.is_ok(), since.elapsed());
+    accepted
+}
+
+async fn respond_in_turn(app: &App, initiation: Vec<u8>) -> Result<Accepted, UpgradeError> {
     let permit =
         app.handshakes.clone().acquire_owned().await.map_err(|_| UpgradeError::Connection)?;
     let responder = app.responder.clone();

@@ -177,13 +177,13 @@ impl ServeArgs {
             path: "listen_addr".to_owned(),
             value,
         });
-        let Loaded { config, warnings, data_dir } =
+        let Loaded { config, warnings, data_dir, settings } =
             session.load(overrides.into_iter().collect())?;
         crate::logs::start(&config.log);
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        crate::serve::run(config, &data_dir).await
+        crate::serve::run(config, settings, &data_dir).await
     }
 }
 

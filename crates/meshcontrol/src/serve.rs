@@ -1,28 +1,33 @@
 //! `meshcontrol serve`: where the parts are wired together, started and stopped.
 
 mod files;
+mod metrics;
 mod policy;
 mod relay;
 mod settings;
 mod welcome;
 
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use mesh_config::Config;
+use mesh_config::{Config, Setting};
 use mesh_db::Database;
 use mesh_keys::MachinePrivate;
 use mesh_model::{Clock, TailnetId, Timestamp, truncate_to_millis};
 use mesh_noise::Responder;
-use mesh_server::api::{self, Access, AppState};
+use mesh_server::api::debug::DebugState;
+use mesh_server::api::{self, Access, Answering, AppState};
 use mesh_server::secrets::{Attempts, HashCost, Verifier};
-use mesh_server::{App, Listening, Parts, public_router};
+use mesh_server::{App, Listening, Parts, Slots, operator_router, public_router};
 use mesh_state::State;
 use mesh_store::{Handle, Persist as _, Writer};
 use mesh_streamer::{Streamer, StreamerSettings};
+use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -31,10 +36,17 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use metrics::Metrics;
 use policy::{FirstPolicy, Follower};
 
 /// The one tailnet there is.
 const TAILNET: TailnetId = TailnetId(1);
+
+/// The address of the metrics that nobody has chosen.
+const METRICS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+
+/// Most connections of those who ask for metrics.
+const OPERATOR_CONNECTIONS_MAX: usize = 64;
 
 /// How long open connections may take to end once they have been told to.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -51,13 +63,17 @@ impl Clock for SystemClock {
 }
 
 /// Runs the server until it is told to stop. A second signal ends the process at once.
-pub(crate) async fn run(config: Config, data_dir: &Path) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    config: Config,
+    settings: Vec<Setting>,
+    data_dir: &Path,
+) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     // Also without a policy file: by default it would end the process.
     let hangups = signal(SignalKind::hangup())?;
     files::raise_file_limit();
     files::make_data_dir(data_dir)?;
-    let mut server = Server::start(config, data_dir, hangups).await?;
+    let mut server = Server::start(config, settings, data_dir, hangups).await?;
     tokio::select! {
         () = signals.next() => {}
         () = server.storage.fails() => anyhow::bail!("the node store has ended: the log says why"),
@@ -119,6 +135,7 @@ impl Storage {
     async fn open(
         config: &Config,
         clock: &Arc<dyn Clock>,
+        metrics: mesh_store::Metrics,
     ) -> anyhow::Result<(Self, Option<Follower>)> {
         let database = Database::open(&settings::database(config)).await?;
         let connections_max = config.database.postgres.max_open_conns;
@@ -129,7 +146,7 @@ impl Storage {
         let state = State::new(TAILNET, loaded, first.policy.clone(), settings, clock.now());
         let (writer, store) = Writer::new(state, database.clone(), clock.clone());
         let hard = CancellationToken::new();
-        let writer = tokio::spawn(writer.run(hard.clone()));
+        let writer = tokio::spawn(writer.with_metrics(metrics).run(hard.clone()));
         let follower = first.settle(&store).await?;
         Ok((Self { database, store, writer, hard }, follower))
     }
@@ -152,24 +169,32 @@ impl Storage {
 }
 
 impl Server {
-    async fn start(config: Config, data_dir: &Path, hangups: Signal) -> anyhow::Result<Self> {
+    async fn start(
+        config: Config,
+        settings: Vec<Setting>,
+        data_dir: &Path,
+        hangups: Signal,
+    ) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let started_at = clock.now();
+        let metrics = Metrics::new();
         let noise_key: MachinePrivate = files::private_key(&config.noise.private_key_path)?;
         let tls = settings::tls(&config)?.map(TlsAcceptor::from);
         let server_url = settings::server_url(&config);
         let soft = CancellationToken::new();
-        let (storage, follower) = Storage::open(&config, &clock).await?;
+        let (storage, follower) = Storage::open(&config, &clock, metrics.store.clone()).await?;
         let store = storage.store.clone();
         let relay =
             relay::start(&config, &server_url, store.clone(), clock.clone(), data_dir, &soft)
                 .await?;
         let contexts = relay::spawn_contexts(&config, relay.region, soft.clone()).await?;
-        let streamer = Streamer::new(
+        let streamer = Streamer::measured(
             store.clone(),
             contexts.clone(),
             clock.clone(),
             StreamerSettings::default(),
             soft.clone(),
+            metrics.streamer.clone(),
         );
         let argon2 = &config.preauth_keys.argon2;
         let cost = HashCost::new(argon2.memory_kib, argon2.iterations)?;
@@ -178,26 +203,32 @@ impl Server {
             store,
             streamer,
             contexts,
-            verifier: Arc::new(Verifier::new(cost)?),
+            verifier: Arc::new(Verifier::new(cost)?.with_metrics(metrics.server.clone())),
             attempts: Arc::new(Attempts::new()),
             responder: Responder::new(&noise_key),
             noise_key: noise_key.public(),
             server_url,
             relay: relay.relay,
-            database: storage.database.clone(),
+            database: Arc::new(Answering::new(storage.database.clone())),
             bodies: settings::bodies(&config),
             handshakes: Arc::new(Semaphore::new(settings::handshakes(&config))),
             first_request_timeout: config.limits.handshake_timeout,
             slots: settings::slots(&config),
+            metrics: metrics.server.clone(),
             clock,
             stop: soft.clone(),
             channels: channels.clone(),
         });
         let connections = TaskTracker::new();
         let policy_file = follower.as_ref().map(Follower::shown);
-        listen(&config, &app, tls, policy_file, &connections).await?;
+        let debug = DebugState { app: app.clone(), settings: settings.into(), started_at };
+        let listeners =
+            Listeners { config: &config, debug: &debug, policy_file, connections: &connections };
+        listeners.listen(tls).await?;
+        let registry = metrics.into_registry(&app, app.relay.as_ref());
+        listeners.listen_for_operator(registry).await?;
         if let Some(follower) = follower {
-            connections.spawn(follower.run(hangups, soft.clone()));
+            connections.spawn(follower.measured(app.metrics.clone()).run(hangups, soft.clone()));
         }
         if app.store.snapshot().tailnet.node_count() == 0 {
             welcome::print(&app.server_url, data_dir)?;
@@ -224,49 +255,94 @@ impl Server {
     }
 }
 
-/// Opens the public listener and the unix socket. The admin API is on both: on the socket its permissions
-/// are the authentication.
-async fn listen(
-    config: &Config,
-    app: &App,
-    tls: Option<TlsAcceptor>,
+/// What the listeners serve, and how.
+struct Listeners<'a> {
+    config: &'a Config,
+    debug: &'a DebugState,
     policy_file: Option<api::PolicyFile>,
-    connections: &TaskTracker,
-) -> anyhow::Result<()> {
-    let admin = |access| {
-        api::router(AppState {
+    connections: &'a TaskTracker,
+}
+
+impl Listeners<'_> {
+    /// Opens the public listener and the unix socket. The admin API is on both: on the socket its permissions
+    /// are the authentication, and there one may look inside too.
+    async fn listen(&self, tls: Option<TlsAcceptor>) -> anyhow::Result<()> {
+        let (config, app) = (self.config, &self.debug.app);
+        let public = bind(config).await?;
+        let local = bind_unix(config)?;
+        tracing::info!(
+            server.url = app.server_url,
+            server.listen = %config.listen_addr,
+            server.tls = tls.is_some(),
+            version = env!("CARGO_PKG_VERSION"),
+            "meshcontrol serves"
+        );
+        let admin = |access| api::router(self.admin(access));
+        let routes = public_router(app.clone()).merge(admin(Access::ApiKeys));
+        self.connections.spawn(self.listening(routes, app.slots.clone()).run_tcp(public, tls));
+        let routes = admin(Access::Everybody).merge(self.look_inside(Access::Everybody));
+        self.connections.spawn(self.listening(routes, app.slots.clone()).run_unix(local));
+        Ok(())
+    }
+
+    /// Opens the listener for metrics, if it is wanted. Looking inside takes an API key there, on the loopback too: other
+    /// users of the machine reach it, and so does what runs in their browsers.
+    async fn listen_for_operator(&self, registry: Registry) -> anyhow::Result<()> {
+        let Some(address) = self.config.metrics_listen_addr else { return Ok(()) };
+        let listener = match TcpListener::bind(address).await {
+            Ok(listener) => listener,
+            // It is also the port of Prometheus itself, which is no reason not to serve.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && address == METRICS_DEFAULT => {
+                tracing::warn!(
+                    "there are no metrics, for something else listens on {address}: set metrics_listen_addr"
+                );
+                return Ok(());
+            }
+            Err(error) => {
+                let what = format!("cannot listen on {address}: set metrics_listen_addr");
+                return Err(anyhow::Error::from(error).context(what));
+            }
+        };
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(metrics.listen = %address, "metrics are served");
+        }
+        let routes = operator_router(self.debug.app.clone(), registry)
+            .merge(self.look_inside(Access::ApiKeys));
+        let slots = Slots::new(OPERATOR_CONNECTIONS_MAX, OPERATOR_CONNECTIONS_MAX);
+        self.connections.spawn(self.listening(routes, slots).run_tcp(listener, None));
+        Ok(())
+    }
+
+    fn look_inside(&self, access: Access) -> axum::Router {
+        api::debug::router(self.admin(access), self.debug.clone())
+    }
+
+    fn admin(&self, access: Access) -> AppState {
+        let app = &self.debug.app;
+        AppState {
             store: app.store.clone(),
             verifier: app.verifier.clone(),
             attempts: app.attempts.clone(),
             clock: app.clock.clone(),
             database: app.database.clone(),
-            policy_file: policy_file.clone(),
+            policy_file: self.policy_file.clone(),
+            metrics: app.metrics.clone(),
             body_bytes_max: app.bodies.api,
             access,
-        })
-    };
-    let listening = |router| Listening {
-        router,
-        slots: app.slots.clone(),
-        header_timeout: config.limits.header_timeout,
-        tls_timeout: config.limits.handshake_timeout,
-        trusted_proxies: config.trusted_proxies.clone().into(),
-        stop: app.stop.clone(),
-        connections: connections.clone(),
-    };
-    let public = bind(config).await?;
-    let local = bind_unix(config)?;
-    tracing::info!(
-        server.url = app.server_url,
-        server.listen = %config.listen_addr,
-        server.tls = tls.is_some(),
-        version = env!("CARGO_PKG_VERSION"),
-        "meshcontrol serves"
-    );
-    let routes = public_router(app.clone()).merge(admin(Access::ApiKeys));
-    connections.spawn(listening(routes).run_tcp(public, tls));
-    connections.spawn(listening(admin(Access::Everybody)).run_unix(local));
-    Ok(())
+        }
+    }
+
+    fn listening(&self, router: axum::Router, slots: Slots) -> Listening {
+        Listening {
+            router,
+            slots,
+            header_timeout: self.config.limits.header_timeout,
+            tls_timeout: self.config.limits.handshake_timeout,
+            trusted_proxies: self.config.trusted_proxies.clone().into(),
+            stop: self.debug.app.stop.clone(),
+            connections: self.connections.clone(),
+        }
+    }
 }
 
 async fn bind(config: &Config) -> anyhow::Result<TcpListener> {

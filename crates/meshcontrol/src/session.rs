@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use mesh_config::{Config, Finding, Override};
+use mesh_config::{Config, Finding, Override, Setting};
 
 use crate::cli::GlobalArgs;
 use crate::client::Client;
@@ -22,6 +22,8 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     pub(crate) warnings: Vec<Finding>,
     pub(crate) data_dir: PathBuf,
+    /// Every key with who gave it.
+    pub(crate) settings: Vec<Setting>,
 }
 
 impl Session {
@@ -40,7 +42,8 @@ impl Session {
             mesh_config::rim::gather(args.config.as_deref(), args.data_dir.as_deref(), overrides)?;
         let (config, warnings) = mesh_config::load(&source)
             .map_err(|problems| anyhow!("the configuration does not work:\n{problems}"))?;
-        Ok(Loaded { config, warnings, data_dir: source.data_dir })
+        let settings = mesh_config::settings(&source);
+        Ok(Loaded { config, warnings, data_dir: source.data_dir, settings })
     }
 
     /// The server that is administered.

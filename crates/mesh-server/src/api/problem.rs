@@ -91,6 +91,11 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the database does not answer")
     }
 
+    /// 503: the work was ended.
+    pub(super) fn stopping() -> Self {
+        Self::unavailable("the server is stopping")
+    }
+
     fn unavailable(detail: impl Into<String>) -> Self {
         let retry_after = Some(RETRY_SOON);
         Self { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }

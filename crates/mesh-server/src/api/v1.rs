@@ -86,7 +86,10 @@ fn find_user<'a>(tailnet: &'a Tailnet, text: &str) -> Result<&'a Arc<ModelUser>,
 }
 
 /// The node of this id or name. A name of digits only is found by neither if it is not an id.
-fn find_node<'a>(tailnet: &'a Tailnet, text: &str) -> Result<&'a Arc<ModelNode>, Refusal> {
+pub(super) fn find_node<'a>(
+    tailnet: &'a Tailnet,
+    text: &str,
+) -> Result<&'a Arc<ModelNode>, Refusal> {
     let found = match text.parse() {
         Ok(id) => tailnet.node(id),
         Err(_) => tailnet.node_by_name(text),

@@ -13,6 +13,7 @@ use mesh_state::{Command, LoginState, Outcome, Refusal, Registration};
 use mesh_store::SubmitError;
 use mesh_wire::{CapabilityVersion, RegisterRequest, RegisterResponse};
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::Channel;
 use super::channel::{BodyError, read_json};
@@ -80,13 +81,48 @@ pub(crate) async fn register(
     body: Body,
 ) -> Result<Json<RegisterResponse>, RegisterError> {
     let request: RegisterRequest = read_json(body, app.bodies.register).await?;
-    check(&request)?;
-    let preauth_key = verify(&app, &channel, &request).await?;
+    let since = Instant::now();
+    let outcome = outcome(&app, &channel, &request).await;
+    app.metrics.registered(method(&request), result(&outcome), since.elapsed());
+    Ok(Json(answer(&app, &channel, outcome?)))
+}
+
+async fn outcome(
+    app: &App,
+    channel: &Channel,
+    request: &RegisterRequest,
+) -> Result<Outcome, RegisterError> {
+    check(request)?;
+    let preauth_key = verify(app, channel, request).await?;
     let followup = request.followup.rsplit('/').next().and_then(|id| id.parse().ok());
     let registration =
-        from_wire::registration(&request, &channel, preauth_key, followup, fresh_auth_id()?);
-    let outcome = decide(&app, registration).await?;
-    Ok(Json(answer(&app, &channel, outcome)))
+        from_wire::registration(request, channel, preauth_key, followup, fresh_auth_id()?);
+    decide(app, registration).await
+}
+
+/// How a client tries to come in, as a metric's label.
+fn method(request: &RegisterRequest) -> &'static str {
+    let has_key = request.auth.as_ref().is_some_and(|auth| !auth.auth_key.0.is_empty());
+    match (has_key, request.followup.is_empty()) {
+        (_, false) => "followup",
+        (true, true) => "authkey",
+        (false, true) => "interactive",
+    }
+}
+
+/// What came of it, as a metric's label.
+fn result(outcome: &Result<Outcome, RegisterError>) -> &'static str {
+    match outcome {
+        Ok(Outcome::Registered(_)) => "registered",
+        Ok(Outcome::NeedsLogin(_)) => "needs_login",
+        Ok(Outcome::NodeKeyExpired) => "expired",
+        Ok(Outcome::LoggedOut) => "logged_out",
+        Ok(_) => "other",
+        Err(RegisterError::Refused(_)) => "refused",
+        Err(RegisterError::TooMany(_)) => "too_many",
+        Err(RegisterError::Unavailable) => "unavailable",
+        Err(RegisterError::Body(_)) => "malformed",
+    }
 }
 
 fn check(request: &RegisterRequest) -> Result<(), RegisterError> {

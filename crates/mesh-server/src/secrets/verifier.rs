@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mesh_model::{ApiKeyId, PreauthKeyId, SecretHash};
 use mesh_state::Snapshot;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::hash::{HashCost, Memory};
 use super::pool::{Busy, Pool};
 use super::text::{KeyKind, KeyText, MintError, Minted, mint};
 use super::verified::{Digest, Flights, VerifiedKeys};
+use crate::metrics::{Metrics, Proof};
 
 /// Why a presented key was not verified. Tell a stranger only whether to come back later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -51,6 +53,7 @@ pub struct Verifier {
     verified: VerifiedKeys,
     flights: Flights,
     hashes_computed: AtomicU64,
+    metrics: Metrics,
 }
 
 impl Verifier {
@@ -70,7 +73,14 @@ impl Verifier {
             verified: VerifiedKeys::default(),
             flights: Flights::default(),
             hashes_computed: AtomicU64::new(0),
+            metrics: Metrics::default(),
         })
+    }
+
+    /// Measures into `metrics`.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Makes a key. What is to be kept of it is for the caller to submit.
@@ -85,10 +95,13 @@ impl Verifier {
         presented: &str,
         snapshot: &Snapshot,
     ) -> Result<PreauthKeyId, VerifyError> {
-        let key = KeyText::parse(KeyKind::Preauth, presented).ok_or(VerifyError::Malformed)?;
-        let row = snapshot.tailnet.preauth_key_by_public_id(key.public_id);
-        self.check(presented, key.secret, row.map(|row| (row.id.0, &row.hash))).await?;
-        row.map(|row| row.id).ok_or(VerifyError::UnknownKey)
+        let key = KeyText::parse(KeyKind::Preauth, presented);
+        let row =
+            key.as_ref().and_then(|key| snapshot.tailnet.preauth_key_by_public_id(key.public_id));
+        let hash = row.map(|row| (row.id.0, &row.hash));
+        let verdict = self.check(presented, key, hash).await;
+        self.metrics.key_presented(KeyKind::Preauth, verdict);
+        verdict.and(row.map(|row| row.id).ok_or(VerifyError::UnknownKey))
     }
 
     /// Finds the API key whose text was presented. Whether it has expired is another question.
@@ -97,10 +110,12 @@ impl Verifier {
         presented: &str,
         snapshot: &Snapshot,
     ) -> Result<ApiKeyId, VerifyError> {
-        let key = KeyText::parse(KeyKind::Api, presented).ok_or(VerifyError::Malformed)?;
-        let row = snapshot.tailnet.api_key_by_public_id(key.public_id);
-        self.check(presented, key.secret, row.map(|row| (row.id.0, &row.hash))).await?;
-        row.map(|row| row.id).ok_or(VerifyError::UnknownKey)
+        let key = KeyText::parse(KeyKind::Api, presented);
+        let row = key.as_ref().and_then(|key| snapshot.tailnet.api_key_by_public_id(key.public_id));
+        let hash = row.map(|row| (row.id.0, &row.hash));
+        let verdict = self.check(presented, key, hash).await;
+        self.metrics.key_presented(KeyKind::Api, verdict);
+        verdict.and(row.map(|row| row.id).ok_or(VerifyError::UnknownKey))
     }
 
     /// Finds the preauth key whose text was presented if it is remembered; computes no hash.
@@ -130,12 +145,13 @@ impl Verifier {
     async fn check(
         &self,
         presented: &str,
-        secret: &str,
+        key: Option<KeyText<'_>>,
         row: Option<(u64, &SecretHash)>,
-    ) -> Result<(), VerifyError> {
+    ) -> Result<Proof, VerifyError> {
+        let secret = key.ok_or(VerifyError::Malformed)?.secret;
         let digest = self.digest(presented);
         if row.is_some_and(|(row, hash)| self.verified.contains(&digest, row, hash)) {
-            return Ok(());
+            return Ok(Proof::Remembered);
         }
         let hash = row.map_or(&self.decoy, |(_, hash)| hash);
         let is_right =
@@ -143,7 +159,7 @@ impl Verifier {
         match (is_right.await?, row) {
             (true, Some((row, hash))) => {
                 self.verified.insert(digest, row, hash.clone());
-                Ok(())
+                Ok(Proof::Computed)
             }
             (false, Some(_)) => Err(VerifyError::WrongSecret),
             (_, None) => Err(VerifyError::UnknownKey),
@@ -161,7 +177,9 @@ impl Verifier {
     async fn compute(&self, secret: &str, hash: &SecretHash) -> Result<bool, Busy> {
         let (secret, hash) = (secret.to_owned(), hash.clone());
         let memory = self.memory.clone();
+        let since = Instant::now();
         let verdict = self.pool.run(move || memory.matches(&secret, &hash)).await;
+        self.metrics.key_hashed(since.elapsed());
         self.hashes_computed.fetch_add(u64::from(verdict.is_ok()), Ordering::Relaxed);
         verdict
     }

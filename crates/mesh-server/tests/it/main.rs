@@ -5,6 +5,7 @@
 mod alarms;
 mod api;
 mod channel;
+mod debug;
 mod http;
 mod machine;
 mod public;

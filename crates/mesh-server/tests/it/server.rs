@@ -11,6 +11,7 @@ use mesh_model::{AuthId, Clock, Node, TailnetId, User};
 use mesh_netmap::MapContext;
 use mesh_noise::Responder;
 use mesh_relay::Relay;
+use mesh_server::metrics::Metrics;
 use mesh_server::secrets::{Attempts, HashCost, KeyKind, Verifier};
 use mesh_server::{App, BodyLimits, Listening, Parts, Slots, public_router};
 use mesh_state::{Command, Loaded, NewPreauthKey, Outcome, Settings, State};
@@ -74,6 +75,7 @@ pub(crate) struct TestServer {
     pub(crate) store: Handle,
     pub(crate) database: Arc<MemoryDatabase>,
     pub(crate) clock: Arc<TestClock>,
+    pub(crate) app: App,
     verifier: Arc<Verifier>,
     stop: CancellationToken,
     connections: TaskTracker,
@@ -135,12 +137,13 @@ impl TestServer {
             handshakes: Arc::new(Semaphore::new(2)),
             first_request_timeout: setup.handshake_timeout,
             slots: slots.clone(),
+            metrics: Metrics::default(),
             clock: clock.clone(),
             stop: stop.clone(),
             channels: channels.clone(),
         });
         let listening = Listening {
-            router: public_router(app),
+            router: public_router(app.clone()),
             slots,
             header_timeout: setup.header_timeout,
             tls_timeout: setup.handshake_timeout,
@@ -155,6 +158,7 @@ impl TestServer {
             store,
             database,
             clock,
+            app,
             verifier,
             stop,
             connections,

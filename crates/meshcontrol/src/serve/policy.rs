@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use mesh_config::Config;
 use mesh_policy::{POLICY_BYTES_MAX, Policy};
+use mesh_server::metrics::{Metrics, PolicySource};
 use mesh_server::{api, check_policy, read_policy};
 use mesh_state::{Command, NewPolicy, Outcome, policy_digest};
 use mesh_store::Handle;
@@ -76,7 +77,8 @@ impl FirstPolicy {
         let seen = policy_digest(&text);
         put_in_force(store, text, self.policy).await.context("cannot record the policy file")?;
         let problem = watch::Sender::new(None);
-        Ok(Some(Follower { path, store: store.clone(), taken: seen, problem }))
+        let (store, metrics) = (store.clone(), Metrics::default());
+        Ok(Some(Follower { path, store, taken: seen, problem, metrics }))
     }
 }
 
@@ -88,6 +90,7 @@ pub(crate) struct Follower {
     taken: String,
     /// Why the file as it is now is not in force.
     problem: watch::Sender<Option<String>>,
+    metrics: Metrics,
 }
 
 /// When a file counts as unchanged without being read.
@@ -103,6 +106,11 @@ impl Follower {
     /// What the API tells of the file.
     pub(crate) fn shown(&self) -> api::PolicyFile {
         api::PolicyFile { path: self.path.clone(), problem: self.problem.subscribe() }
+    }
+
+    /// Measures into `metrics`.
+    pub(crate) fn measured(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Looks at the file again and again, and reads it on each SIGHUP, until `stop`.
@@ -152,6 +160,7 @@ impl Follower {
             }
             Err(error) => Some(error),
         };
+        self.metrics.policy_reloaded(PolicySource::File, problem.is_none());
         if let Some(problem) = &problem {
             tracing::error!(
                 path = %self.path.display(),

@@ -7,6 +7,7 @@ mod errors;
 mod fake;
 mod help;
 mod lists;
+mod metrics;
 mod policy;
 mod requests;
 mod serve;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -25,12 +26,12 @@ const FAILING: &str =
     r#"{"acls": [], "tests": [{"src": "100.64.0.1", "accept": ["100.64.0.2:80"]}]}"#;
 
 /// A directory with all that a server has.
-struct Place {
+pub(crate) struct Place {
     directory: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
@@ -46,7 +47,7 @@ impl Place {
     fn command(&self, policy: &str) -> Command {
         let relay = "{listen_addr: 127.0.0.1:0, stun_listen_addr: 127.0.0.1:0}";
         let config = format!(
-            "listen_addr: 127.0.0.1:0\nunix_socket: socket\nderp: {{server: {relay}}}\n{policy}"
+            "listen_addr: 127.0.0.1:0\nmetrics_listen_addr: 127.0.0.1:0\nunix_socket: socket\nderp: {{server: {relay}}}\n{policy}"
         );
         self.write("config.yaml", &config);
         let mut command = program("serve --config");
@@ -57,7 +58,7 @@ impl Place {
     }
 
     /// A server that answers.
-    fn serve(&self, policy: &str) -> Served<'_> {
+    pub(crate) fn serve(&self, policy: &str) -> Served<'_> {
         let mut served = Served { place: self, process: self.command(policy).spawn().unwrap() };
         while UnixStream::connect(self.path("socket")).is_err() {
             let ended = served.process.try_wait().unwrap();
@@ -111,7 +112,7 @@ impl Place {
 }
 
 /// A running server; it ends with the value.
-struct Served<'p> {
+pub(crate) struct Served<'p> {
     place: &'p Place,
     process: Child,
 }
@@ -126,7 +127,7 @@ impl Served<'_> {
     }
 
     /// Asks the API, on the socket.
-    fn ask(&self, method: &str, path: &str, body: &str) -> Value {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Value {
         let mut stream = UnixStream::connect(self.place.path("socket")).unwrap();
         let length = body.len();
         let head = format!("{method} /api/v1{path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
@@ -134,6 +135,16 @@ impl Served<'_> {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    /// Where its metrics are, as its log tells.
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        let address = || {
+            let log = self.place.log();
+            log.split("metrics.listen=").nth(1)?.split_whitespace().next()?.parse().ok()
+        };
+        self.until("metrics are served", || address().is_some());
+        address().unwrap()
     }
 
     fn policy(&self) -> Value {
@@ -174,6 +185,16 @@ impl Drop for Served<'_> {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The status and the body of an answer to a GET, with more lines in its head.
+pub(crate) fn http_get(address: SocketAddr, path: &str, lines: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n{lines}\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 const FILE: &str = "policy: {mode: file, path: acl.hujson}\n";

@@ -21,6 +21,7 @@ use super::{Done, find_node};
 use crate::api::access::Author;
 use crate::api::extract::{Body, Path, or_default};
 use crate::api::{AppState, Problem};
+use crate::metrics::PolicySource;
 use crate::policy::{PolicyError, check_policy, read_policy};
 
 /// Longest body of a request with a policy in it, in bytes: in JSON a text is longer, seldom by half.
@@ -95,16 +96,28 @@ pub(super) async fn set(
         return Err(Problem::bad_request(format!("the policy is the file {path}: edit that")));
     }
     let replaces = replaced(&headers)?;
-    let checked = check_policy(text.clone(), state.store.snapshot()).await?;
-    let new = NewPolicy { text, policy: checked.policy, created_by, replaces };
-    let outcome = state.store.submit(Command::SetPolicy(Box::new(new))).await?;
-    let Outcome::Policy(version) = outcome else { return Err(Problem::unexpected_outcome()) };
+    let version = put_in_force(&state, text, created_by, replaces).await;
+    state.metrics.policy_reloaded(PolicySource::Api, version.is_ok());
+    let version = version?;
     tracing::info!(
         policy.version = version.id.0,
         policy.by = version.created_by,
         "the policy was set"
     );
     Ok(PolicyAnswer::new(Some(&version), &state).with_tag())
+}
+
+async fn put_in_force(
+    state: &AppState,
+    text: String,
+    created_by: String,
+    replaces: Option<String>,
+) -> Result<Arc<PolicyVersion>, Problem> {
+    let checked = check_policy(text.clone(), state.store.snapshot()).await?;
+    let new = NewPolicy { text, policy: checked.policy, created_by, replaces };
+    let outcome = state.store.submit(Command::SetPolicy(Box::new(new))).await?;
+    let Outcome::Policy(version) = outcome else { return Err(Problem::unexpected_outcome()) };
+    Ok(version)
 }
 
 /// The digest in an `If-Match` header; `None` if any text may be replaced.

@@ -18,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use mesh_keys::{MachinePublic, NetworkLockPublic, NodePublic};
 use mesh_model::{AuthId, Clock, Hostinfo, Node, PreauthKeyId, TailnetId};
 use mesh_server::api::{Access, AppState, PolicyFile, Source, router};
+use mesh_server::metrics::Metrics;
 use mesh_server::secrets::{Attempts, HashCost, Verifier};
 use mesh_state::{Batch, Command, Loaded, Outcome, Registration, Settings, State};
 use mesh_store::{Handle, Persist, PersistError, Writer};
@@ -70,6 +71,7 @@ impl Server {
             database: database.clone(),
             policy_file: None,
             access: Access::Everybody,
+            metrics: Metrics::default(),
             body_bytes_max: BODY_BYTES_MAX,
         };
         Self { state, clock, database, _stop: stop.drop_guard() }
