@@ -3,9 +3,10 @@
 //! The figures are printed under a heading that names the machine and the commit, ready to be pasted into
 //! `docs/benchmarks.md`.
 
-pub(crate) mod e2e;
+mod e2e;
 mod giant;
 mod micro;
+pub(crate) mod speed;
 
 use std::fs;
 use std::process::Command;
@@ -33,15 +34,18 @@ enum Whole {
     E2e(e2e::Options),
     /// Have nodes come and go in tailnets of many synthetic nodes, seen by one real one
     Giant(giant::Options),
+    /// Measure what the gate guards: small workloads by what they cost the server
+    Speed(speed::Options),
 }
 
 /// Measures what is asked for.
 ///
 /// # Errors
-/// See [`micro::run`], [`e2e::run`] and [`giant::run`].
+/// See [`micro::run`], [`e2e::run`], [`giant::run`] and [`speed::run`].
 pub(crate) fn run(options: &Options, phases: &mut Phases) -> Result<()> {
     match &options.whole {
         Some(Whole::E2e(options)) => e2e::run(options, phases),
+        Some(Whole::Speed(options)) => speed::run(options, phases),
         Some(Whole::Giant(options)) => giant::run(options, phases),
         None => micro::run(options.bench.as_deref(), phases),
     }

@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every test there is, with what each needs from the machine.
 //!
 //! First the tests of the workspace, on SQLite and on Postgres; then the scenarios of `integration/`, in
-//! which real Tailscale clients join the real server. Nothing is skipped unless asked for by name.
+//! which real Tailscale clients join the real server; last, what small workloads cost the server. Nothing
+//! is skipped unless asked for by name.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +10,7 @@ use std::process::Command;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use crate::bench;
 use crate::command::{cargo, execute, target_dir};
 use crate::go::Go;
 use crate::phases::Phases;
@@ -29,6 +31,8 @@ enum Part {
     Integration,
     /// Whatever runs on Postgres
     Postgres,
+    /// What small workloads cost the server, which needs a build with optimisation
+    Speed,
 }
 
 /// The programs that the scenarios drive, each under the environment variable that names it.
@@ -59,6 +63,9 @@ pub(crate) fn run(options: &Options, phases: &mut Phases) -> Result<()> {
             execute(&mut with_postgres(command, postgres.as_ref()))
         })?;
     }
+    if !without(Part::Speed) {
+        bench::speed::check(phases)?;
+    }
     for part in &options.without {
         println!("left out as asked: {}", part.meaning());
     }
@@ -79,6 +86,7 @@ impl Part {
         match self {
             Self::Integration => "the scenarios with real clients",
             Self::Postgres => "every test with `postgres` in its name",
+            Self::Speed => "what small workloads cost the server",
         }
     }
 }

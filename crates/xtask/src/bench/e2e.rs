@@ -3,13 +3,13 @@
 //! Each run starts a server in an empty directory, puts a tailnet into it, and lets `meshharness` play the nodes: it
 //! judges what they see, and counts what the server used up. The figures come as tables for `docs/benchmarks.md`.
 
-mod adapter;
+pub(super) mod adapter;
 mod outcome;
 mod real;
-mod run;
+pub(super) mod run;
 mod server;
-mod tailnet;
-mod workload;
+pub(super) mod tailnet;
+pub(super) mod workload;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

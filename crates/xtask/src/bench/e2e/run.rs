@@ -86,11 +86,11 @@ impl Run<'_> {
         let nodes = self.tailnet.put_into(&mut server)?;
         let (fake, stock) = nodes.split_at(nodes.len() - self.session.stock);
         let mut clients = match &self.programs.tsnet {
-            Some(driver) => {
+            Some(driver) if !stock.is_empty() => {
                 let named = stock.iter().map(|(key, node)| (&**key, &*node.hostname));
                 Some(Clients::start(driver, &server, named)?)
             }
-            None => None,
+            Some(_) | None => None,
         };
         let said = self.harness(&server, fake, limit)?;
         let stock = clients.as_mut().map(|clients| clients.judge(self.tailnet));
