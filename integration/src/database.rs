@@ -83,14 +83,16 @@ fn with_database(server: &str, name: &str) -> String {
     format!("{scheme}://{host}/{name}{separator}{parameters}")
 }
 
-fn psql(server: &str, statement: &str) -> Result<()> {
+/// Runs a statement and returns what it says, without headings.
+pub(crate) fn psql(server: &str, statement: &str) -> Result<String> {
     let output = Command::new("psql")
-        .args([server, "--no-psqlrc", "--quiet", "--command", statement])
+        .args([server, "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
+        .args(["--command", statement])
         .output()
         .context("psql is not installed: apt-get install postgresql-client")?;
     let told = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{statement}: {}", told.trim());
-    Ok(())
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 #[cfg(test)]

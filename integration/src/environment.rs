@@ -15,6 +15,16 @@ pub(crate) const GIANT: &str = "MESHCONTROL_TEST_GIANT";
 /// A Postgres whose role may create databases.
 pub(crate) const POSTGRES_URL: &str = "MESHCONTROL_TEST_POSTGRES_URL";
 
+/// How many small clients scenarios with many of them have, if not as many as they have by default.
+const NODES: &str = "MESHCONTROL_TEST_NODES";
+
+/// How many small clients a scenario is to have that has `by_default` of them.
+#[expect(clippy::disallowed_methods, reason = "what a test run hands over is no configuration")]
+pub fn nodes(by_default: usize) -> usize {
+    let asked = std::env::var(NODES).ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or(by_default)
+}
+
 /// The value of a variable without which a scenario cannot run.
 #[expect(clippy::disallowed_methods, reason = "what a test run hands over is no configuration")]
 pub(crate) fn required(variable: &str) -> Result<String> {

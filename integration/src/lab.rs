@@ -11,6 +11,7 @@ use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 use crate::database::{Database, Engine};
+use crate::disk::SmallDisk;
 use crate::log::{self, LogLine};
 
 /// How long a scenario may take before it counts as hung.
@@ -38,6 +39,8 @@ pub struct Lab {
     directory: TempDir,
     /// Parts of the alarms that the scenario provokes.
     provoked: Mutex<Vec<&'static str>>,
+    /// Parts of alarms that it may cause, or not.
+    tolerated: Mutex<Vec<&'static str>>,
 }
 
 impl Lab {
@@ -52,12 +55,23 @@ impl Lab {
             database: Database::create(engine, &label)?,
             directory,
             provoked: Mutex::default(),
+            tolerated: Mutex::default(),
         })
     }
 
     /// Says that the scenario provokes a WARN or ERROR line of the server, and which: one with `part` in its message.
     pub fn provokes(&self, part: &'static str) {
         self.provoked.lock().unwrap_or_else(PoisonError::into_inner).push(part);
+    }
+
+    /// The same, if it depends on the moment whether the line comes.
+    pub fn tolerates(&self, part: &'static str) {
+        self.tolerated.lock().unwrap_or_else(PoisonError::into_inner).push(part);
+    }
+
+    /// Puts the directory of a server that has not started yet on a disk of `bytes`.
+    pub fn small_disk(&self, bytes: u64) -> Result<SmallDisk> {
+        SmallDisk::mount(&self.directory(crate::server::DIRECTORY)?, bytes)
     }
 
     /// A directory of this name in the lab, made if missing.
@@ -83,6 +97,8 @@ impl Lab {
             alarms.retain(|line| !line.message.contains(part));
             ensure!(alarms.len() < before, "the server did not log {part:?} as WARN or ERROR");
         }
+        let tolerated = self.tolerated.lock().unwrap_or_else(PoisonError::into_inner);
+        alarms.retain(|line| !tolerated.iter().any(|part| line.message.contains(part)));
         ensure!(alarms.is_empty(), "the server logged what was not expected: {alarms:#?}");
         Ok(())
     }

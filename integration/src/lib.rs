@@ -7,26 +7,35 @@
 
 mod authority;
 mod connection;
+mod crowd;
 mod database;
+mod disk;
 mod driver;
 mod environment;
 mod eventually;
 mod lab;
 mod log;
 mod node;
+mod outage;
 mod ports;
 mod server;
+mod stalled;
 mod status;
 mod usage;
 mod visitor;
 
 pub use crate::connection::Connection;
+pub use crate::crowd::Crowd;
 pub use crate::database::Engine;
+pub use crate::disk::SmallDisk;
+pub use crate::environment::nodes;
 pub use crate::eventually::eventually;
 pub use crate::lab::{Company, Lab, run};
 pub use crate::log::LogLine;
 pub use crate::node::{Client, Kind, Node, Taken, Transfer, Up, Whois};
+pub use crate::outage::Outage;
 pub use crate::server::{NodeRecord, RefusedStart, Server, Setup};
+pub use crate::stalled::Stalled;
 pub use crate::status::{Peer, Status};
 pub use crate::usage::Usage;
 pub use crate::visitor::Visitor;

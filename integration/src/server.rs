@@ -1,5 +1,6 @@
 //! The server under test: the built binary in a directory of its own, and its command line.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use mesh_client::Dialer;
+use mesh_keys::NodePublic;
 use rustls::RootCertStore;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -21,11 +23,14 @@ use crate::environment;
 use crate::eventually::eventually;
 use crate::lab::Lab;
 use crate::log::{self, LogLine};
+use crate::outage::{self, Outage};
 use crate::ports;
 use crate::usage::Usage;
 
 /// The name of the server's log in the lab.
 pub(crate) const LOG: &str = "server";
+/// The name of the server's directory in the lab.
+pub(crate) const DIRECTORY: &str = "server";
 /// The domain below which nodes have their names, by default.
 pub(crate) const BASE_DOMAIN: &str = "tailnet.internal";
 
@@ -112,7 +117,7 @@ impl<'a> Server<'a> {
     }
 
     fn prepare(lab: &'a Lab, setup: Setup) -> Result<Self> {
-        let data = lab.directory("server")?;
+        let data = lab.directory(DIRECTORY)?;
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let listen = local(ports::free()?);
         let (relay, stun) = (local(ports::free()?), local(ports::free()?));
@@ -122,6 +127,7 @@ impl<'a> Server<'a> {
             ("MESHCONTROL_SERVER_URL", format!("{scheme}://{listen}")),
             ("MESHCONTROL_DERP_SERVER_LISTEN_ADDR", relay.to_string()),
             ("MESHCONTROL_DERP_SERVER_STUN_LISTEN_ADDR", stun.to_string()),
+            ("MESHCONTROL_METRICS_LISTEN_ADDR", local(0).to_string()),
             ("MESHCONTROL_LOG_FORMAT", "json".to_owned()),
         ];
         environment.extend(lab.database.environment());
@@ -320,6 +326,46 @@ impl<'a> Server<'a> {
         let names: Vec<_> = nodes.iter().map(|node| node.given_name.clone()).collect();
         let found = nodes.into_iter().find(|node| node.given_name == given_name);
         found.with_context(|| format!("no node {given_name}, only {names:?}"))
+    }
+
+    /// Fails unless all who were let in are there, and no address twice.
+    pub async fn check_kept(&self, let_in: &BTreeSet<NodePublic>) -> Result<()> {
+        let nodes = self.nodes().await?;
+        let kept: BTreeSet<_> = nodes.iter().map(|node| &*node.node_key).collect();
+        let keys = let_in.iter().map(ToString::to_string);
+        let lost: Vec<_> = keys.filter(|key| !kept.contains(&**key)).collect();
+        ensure!(lost.is_empty(), "{} were let in and are lost: {lost:?}", lost.len());
+        let mut addresses = BTreeSet::new();
+        let twice =
+            nodes.iter().flat_map(|node| &node.ip_addresses).find(|it| !addresses.insert(**it));
+        ensure!(twice.is_none(), "an address is there twice: {twice:?}");
+        Ok(())
+    }
+
+    /// Stops the database under the running process.
+    pub fn stop_database(&self) -> Result<Outage> {
+        Outage::begin(&self.lab.database, &self.database_file())
+    }
+
+    /// Has the Postgres under the running process crash, from which it recovers by itself.
+    pub fn crash_database(&self) -> Result<()> {
+        outage::crash(&self.lab.database)
+    }
+
+    /// Has SQLite check its file from beginning to end.
+    pub async fn check_database_file(&self) -> Result<()> {
+        let check = Command::new("sqlite3")
+            .arg(self.database_file())
+            .arg("PRAGMA integrity_check")
+            .output();
+        let output = check.await.context("sqlite3 is not installed: apt-get install sqlite3")?;
+        let told = String::from_utf8_lossy(&output.stdout);
+        ensure!(told.trim() == "ok", "the database is damaged: {told}");
+        Ok(())
+    }
+
+    fn database_file(&self) -> PathBuf {
+        self.data.join("db.sqlite")
     }
 
     /// What the running process has used so far.

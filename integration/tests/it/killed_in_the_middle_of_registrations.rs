@@ -1,4 +1,4 @@
-//! The server is killed in the middle of 500 registrations, three times over the same data. Whoever was answered
+//! The server is killed in the middle of hundreds of registrations, three times over the same data. Whoever was answered
 //! is there afterwards as it was told, nothing exists twice, and who comes again is the same node.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::stream::{FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use mesh_client::{ControlClient, Dialer};
-use mesh_integration::{Lab, NodeRecord, Server, Setup};
+use mesh_integration::{Lab, NodeRecord, Server, Setup, nodes};
 use mesh_keys::{MachinePrivate, NodePrivate, NodePublic};
 use mesh_wire::{
     CapabilityVersion, Hostinfo, MapRequest, RegisterAuth, RegisterRequest, SecretText,
@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 scenario!(kills, alone);
 
+/// How many machines register in each round by default.
 const MACHINES: usize = 500;
 const KILLS: usize = 3;
 
@@ -36,9 +37,9 @@ async fn kills(lab: &Lab) -> Result<()> {
     let server = Server::start(lab, Setup::default()).await?;
     server.create_user("alice").await?;
     let key = server.preauth_key("alice", &["--reusable"]).await?;
-    let mut nodes = Vec::new();
+    let mut known = Vec::new();
     for _ in 0..KILLS {
-        nodes = kill_once(&server, &key, &nodes).await?;
+        known = kill_once(&server, &key, &known).await?;
     }
     server.stop().await
 }
@@ -51,7 +52,7 @@ async fn kill_once(
     earlier: &[NodeRecord],
 ) -> Result<Vec<NodeRecord>> {
     let started_at = Instant::now();
-    let machines: Vec<Machine> = (0..MACHINES).map(Machine::make).collect::<Result<_>>()?;
+    let machines: Vec<Machine> = (0..nodes(MACHINES)).map(Machine::make).collect::<Result<_>>()?;
     let answered = register_until_killed(server, key, &machines).await?;
     let killed_after = started_at.elapsed();
     server.launch().await?;
@@ -67,12 +68,13 @@ async fn kill_once(
     check_nothing_twice(&after)?;
     check_unchanged(&nodes, &after)?;
     check_as_told(&again, &after)?;
-    ensure!(again.len() == MACHINES, "only {} came back", again.len());
-    ensure!(after.len() == earlier.len() + MACHINES, "{} nodes", after.len());
+    ensure!(again.len() == machines.len(), "only {} came back", again.len());
+    ensure!(after.len() == earlier.len() + machines.len(), "{} nodes", after.len());
     eprintln!(
-        "{} of {MACHINES} answered by a server that lived {killed_after:.2?}; {unanswered} more were on disk; all \
+        "{} of {} answered by a server that lived {killed_after:.2?}; {unanswered} more were on disk; all \
          came back; {:.2?} in all",
         answered.len(),
+        machines.len(),
         started_at.elapsed(),
     );
     Ok(after)
@@ -87,7 +89,8 @@ async fn register_until_killed(
 ) -> Result<Vec<Answer>> {
     // The keys are random, and so is any byte of them.
     let random = usize::from(machines[0].node_key.as_bytes()[0]);
-    let enough = MACHINES / 3 + MACHINES / 3 * random / usize::from(u8::MAX);
+    let third = machines.len() / 3;
+    let enough = third + third * random / usize::from(u8::MAX);
     let dialer = dialer(server)?;
     let mut registrations = registrations(&dialer, key, machines, ASK_EVERY);
     let mut answered = Vec::new();
@@ -103,7 +106,7 @@ async fn register_until_killed(
             eprintln!("killed after {enough} answers");
         }
     }
-    ensure!(answered.len() < MACHINES, "everybody was answered before the server was dead");
+    ensure!(answered.len() < machines.len(), "everybody was answered before the server was dead");
     Ok(answered)
 }
 

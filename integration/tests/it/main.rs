@@ -24,8 +24,11 @@ macro_rules! scenario {
 }
 
 mod a_client_is_up_in_no_time;
+mod a_database_that_crashes_loses_nothing;
+mod a_database_that_is_away_loses_nothing;
 mod a_deleted_node_is_told_to_log_in;
 mod a_forced_reauth_with_a_single_use_key_succeeds;
+mod a_full_disk_is_told_loudly;
 mod a_group_edit_is_heard_by_those_it_concerns;
 mod a_key_that_runs_out_brings_back_no_old_map;
 mod a_name_resolves_and_an_address_tells_whose_it_is;
@@ -38,6 +41,7 @@ mod a_refused_key_tells_the_user_why;
 mod a_restart_of_the_server_is_hardly_noticed;
 mod a_restarted_client_is_the_same_node;
 mod a_server_does_not_start_with_an_invalid_policy;
+mod a_stock_client_beside_many_hears_deltas;
 mod a_stock_client_takes_a_large_tailnet_in_steps;
 mod a_strict_client_follows_policies;
 mod a_strict_client_needs_one_map_stream;
@@ -56,6 +60,7 @@ mod node_attributes_come_and_go_with_the_policy;
 mod nodes_that_join_see_each_other;
 mod others_hear_of_a_third_node_as_deltas;
 mod ssh_rules_come_and_go_with_the_policy;
+mod stalled_readers_delay_nobody;
 mod ten_megabytes_cross_directly;
 mod ten_megabytes_cross_the_relay;
 mod the_second_router_takes_over_for_good;
