@@ -62,7 +62,7 @@ impl Change {
                 ]),
             },
             5..17 => Self::update(pick, random),
-            17..20 => Self::RenameUser { user, name: name(random) },
+            17..20 => Self::RenameUser { user, name: user_name(random) },
             20..22 => {
                 Self::Expire { pick, in_ms: random.chance(70).then(|| random.below(20_000) as u64) }
             }
@@ -70,7 +70,7 @@ impl Change {
             24..27 => Self::Tag { pick, tags: bits(random) },
             27..31 => Self::ApproveRoutes { pick, routes: bits(random) },
             31 => Self::Delete { pick },
-            32 => Self::CreateUser { name: name(random) },
+            32 => Self::CreateUser { name: user_name(random) },
             33 => Self::DeleteUser { user },
             34..36 => Self::SetPolicy { seed },
             _ => Self::EditPolicy { seed },
@@ -135,6 +135,11 @@ fn bits(random: &mut Random) -> u8 {
 
 fn name(random: &mut Random) -> String {
     random.pick(&["a", "b", "ab", "web", "db"]).to_owned()
+}
+
+/// Names that random policies know, and two that they do not.
+fn user_name(random: &mut Random) -> String {
+    random.pick(&["alice", "bob", "carol", "a", "b"]).to_owned()
 }
 
 /// A machine comes, comes back, rotates its key, asks for a shorter life, or logs out.
