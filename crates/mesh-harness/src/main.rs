@@ -73,7 +73,6 @@ async fn run(cli: &Cli) -> Result<Report> {
 
 async fn prepare(cli: &Cli) -> Result<Run> {
     let (roster, first) = roster(cli)?;
-    limits::raise_file_limit(roster.len())?;
     let expected = match &*cli.expect {
         "all" => Expected::All,
         file => Expected::read(Path::new(file), &roster)?,
@@ -106,12 +105,13 @@ async fn prepare(cli: &Cli) -> Result<Run> {
     })
 }
 
-/// The nodes, and how many of them join at first: the rest is for `join-one`.
+/// The nodes, and how many of them join at first: the rest is for `join-one`. There may be as many files open.
 fn roster(cli: &Cli) -> Result<(Vec<Entry>, usize)> {
     let singles = cli.phases.iter().filter(|phase| **phase == Phase::JoinOne).count();
     let path = Path::new(&cli.keys);
     if !path.exists() {
         let first = cli.nodes.context("--nodes is missing: how many share the one key?")?;
+        limits::raise_file_limit(first + singles)?;
         return Ok((roster::sharing(&cli.keys, first + singles), first));
     }
     let mut roster = roster::read_keys(path)?;
@@ -124,6 +124,7 @@ fn roster(cli: &Cli) -> Result<(Vec<Entry>, usize)> {
         roster.len()
     );
     roster.truncate(needed);
+    limits::raise_file_limit(needed)?;
     Ok((roster, first))
 }
 
