@@ -114,7 +114,7 @@ impl Reported {
     /// It cannot be written.
     pub(crate) fn save(&self, directory: &Path, name: &str) -> Result<()> {
         fs::create_dir_all(directory)?;
-        let path = directory.join(name).with_extension("json");
+        let path = directory.join(format!("{name}.json"));
         fs::write(&path, &self.said).with_context(|| path.display().to_string())
     }
 }
@@ -220,7 +220,10 @@ impl Phase {
         let Self { wrong, missing, extra, nodes, converged, .. } = self;
         let counts = format!("{wrong} wrong, {missing} missing, {extra} extra");
         let all = (converged < nodes).then(|| format!("{converged} of {nodes} nodes"));
-        let differences = self.differences.iter().map(|line| line.replace(['|', '\n'], " "));
+        let different = self.differences.len();
+        let differences = self.differences.first().map(|first| {
+            format!("{different} differences, such as {}", first.replace(['|', '\n'], " "))
+        });
         let facts = self.facts.iter().map(|(name, value)| format!("{name} {value:.1}"));
         let parts = all.into_iter().chain([counts]).chain(differences).chain(facts);
         parts.collect::<Vec<_>>().join("; ")
