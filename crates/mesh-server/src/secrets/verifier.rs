@@ -122,14 +122,22 @@ impl Verifier {
     pub fn recall_preauth(&self, presented: &str, snapshot: &Snapshot) -> Option<PreauthKeyId> {
         let key = KeyText::parse(KeyKind::Preauth, presented)?;
         let row = snapshot.tailnet.preauth_key_by_public_id(key.public_id)?;
-        self.verified.contains(&self.digest(presented), row.id.0, &row.hash).then_some(row.id)
+        self.recalls(KeyKind::Preauth, presented, row.id.0, &row.hash).then_some(row.id)
     }
 
     /// Finds the API key whose text was presented if it is remembered; computes no hash.
     pub fn recall_api(&self, presented: &str, snapshot: &Snapshot) -> Option<ApiKeyId> {
         let key = KeyText::parse(KeyKind::Api, presented)?;
         let row = snapshot.tailnet.api_key_by_public_id(key.public_id)?;
-        self.verified.contains(&self.digest(presented), row.id.0, &row.hash).then_some(row.id)
+        self.recalls(KeyKind::Api, presented, row.id.0, &row.hash).then_some(row.id)
+    }
+
+    fn recalls(&self, kind: KeyKind, presented: &str, row: u64, hash: &SecretHash) -> bool {
+        let is_known = self.verified.contains(&self.digest(presented), row, hash);
+        if is_known {
+            self.metrics.key_presented(kind, Ok(Proof::Remembered));
+        }
+        is_known
     }
 
     /// How many hashes were computed for verification since the process started.

@@ -17,7 +17,7 @@ struct Family {
 
 /// Reads an exposition, as strict as Prometheus is.
 ///
-/// Source: the OpenMetrics specification 1.0, section 4.
+/// Source: the `OpenMetrics` specification 1.0, section 4.
 fn parse(text: &str) -> BTreeMap<String, Family> {
     let body = text.strip_suffix("# EOF\n").expect("the end is marked");
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
@@ -25,7 +25,7 @@ fn parse(text: &str) -> BTreeMap<String, Family> {
     for line in body.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
-            last = name.to_owned();
+            name.clone_into(&mut last);
             let family = families.entry(last.clone()).or_default();
             assert!(family.kind.is_empty(), "{name} is there twice");
             kind.clone_into(&mut family.kind);
