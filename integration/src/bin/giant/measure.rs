@@ -15,6 +15,10 @@ use crate::viewer::Viewer;
 /// How long a stock client is left alone with its first map.
 const STOCK_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long nothing happens between two steps. A server that is told one change after the other holds them back, in
+/// order to tell several at once; here each is by itself.
+const STEP_PAUSE: Duration = Duration::from_millis(150);
+
 /// Steps before those that count: caches fill, and addresses are first looked for.
 const WARM_UP: u32 = 10;
 
@@ -93,6 +97,7 @@ impl Tour<'_> {
             last.leave().await?;
             viewer.until_gone(node_key).await?;
         }
+        sleep(STEP_PAUSE).await;
         Ok(())
     }
 
