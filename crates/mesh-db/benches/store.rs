@@ -35,7 +35,7 @@ fn main() {
     let sqlite = Options::Sqlite {
         path: folder.path().join("db.sqlite"),
         write_ahead_log: true,
-        wal_autocheckpoint: 1000,
+        wal_autocheckpoint: 10_000,
     };
     let postgres = Options::Postgres(PostgresOptions::Url(postgres_url()));
     let runtime = Runtime::new().expect("a runtime");

@@ -55,7 +55,7 @@ pub(crate) trait Engine:
     fn rows_at_once(rows: usize) -> usize;
 
     /// Rows as a query that returns them, in order, and its arguments. There is at least one row.
-    fn relation(rows: &[Row]) -> Result<(String, Self::Arguments), sqlx::Error>;
+    fn relation(rows: Vec<Row>) -> Result<(String, Self::Arguments), sqlx::Error>;
 
     /// Whether the database understood and refused: a constraint, or a value that it cannot hold.
     fn is_refusal(error: &dyn DatabaseError) -> bool;

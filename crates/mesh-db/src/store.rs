@@ -94,7 +94,7 @@ impl<E: Engine> Store<E> {
 
     /// [`Persist::commit`](mesh_store::Persist::commit).
     pub(crate) async fn commit(&self, batch: &Batch) -> Result<(), PersistError> {
-        let transaction = Transaction::new(batch)?;
+        let mut transaction = Transaction::new(batch)?;
         let mut kept = self.writer.lock().await;
         let begin = self.start(kept.take(), E::BEGIN_WRITE);
         let mut connection = in_time(ANSWER_MAX, begin).await?;

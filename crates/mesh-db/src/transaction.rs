@@ -32,9 +32,9 @@ impl<'b> Transaction<'b> {
         Ok(Self { batch, runs: plan(batch)?, nonce: nonce.cast_signed() })
     }
 
-    /// Carries out all statements but the last. The transaction has begun.
+    /// Carries out all statements but the last, and parts with the rows. The transaction has begun.
     pub(crate) async fn write<E: Engine>(
-        &self,
+        &mut self,
         connection: &mut E::Connection,
     ) -> Result<(), Failure> {
         let Batch { tailnet, revision, counters, change, at, .. } = self.batch;
@@ -50,7 +50,7 @@ impl<'b> Transaction<'b> {
         if execute::<E>(connection, UPDATE_TAILNET, advance).await? == 0 {
             return Err(Failure::Overtaken);
         }
-        for run in &self.runs {
+        for run in std::mem::take(&mut self.runs) {
             write_run::<E>(connection, run).await?;
         }
         let record = row![tailnet, revision, &self.nonce, at, change];
@@ -92,19 +92,20 @@ impl<'b> Transaction<'b> {
     }
 }
 
-async fn write_run<E: Engine>(connection: &mut E::Connection, run: &Run) -> Result<(), Failure> {
-    let mut rest = run.rows.as_slice();
+async fn write_run<E: Engine>(connection: &mut E::Connection, mut run: Run) -> Result<(), Failure> {
+    let mut rest = std::mem::take(&mut run.rows);
     while !rest.is_empty() {
-        let (rows, later) = rest.split_at(E::rows_at_once(rest.len()));
+        let later = rest.split_off(E::rows_at_once(rest.len()));
+        let rows = std::mem::replace(&mut rest, later);
+        let count = rows.len() as u64;
         let (relation, arguments) = E::relation(rows)?;
         let touched = E::execute(connection, run.sql(&relation), arguments).await;
         let touched = touched.map_err(Failure::of::<E>)?;
         if let Some(guard) = run.guard()
-            && touched != rows.len() as u64
+            && touched != count
         {
             return Err(Failure::Refused(guard.to_owned()));
         }
-        rest = later;
     }
     Ok(())
 }

@@ -93,7 +93,7 @@ impl Engine for Postgres {
     }
 
     /// `SELECT * FROM UNNEST($1::bigint[], $2::text[])`: one statement for any number of rows.
-    fn relation(rows: &[Row]) -> Result<(String, PgArguments), sqlx::Error> {
+    fn relation(rows: Vec<Row>) -> Result<(String, PgArguments), sqlx::Error> {
         let mut arguments = PgArguments::default();
         let mut parameters = Vec::new();
         for column in columns(rows) {
@@ -179,12 +179,13 @@ impl Column {
 }
 
 /// Turns rows on their side.
-fn columns(rows: &[Row]) -> Vec<Column> {
-    let Some((first, rows)) = rows.split_first() else { return Vec::new() };
-    let mut columns: Vec<_> = first.iter().cloned().map(Column::starting_with).collect();
+fn columns(rows: Vec<Row>) -> Vec<Column> {
+    let mut rows = rows.into_iter();
+    let first = rows.next().into_iter().flatten();
+    let mut columns: Vec<_> = first.map(Column::starting_with).collect();
     for row in rows {
         for (column, value) in columns.iter_mut().zip(row) {
-            column.push(value.clone());
+            column.push(value);
         }
     }
     columns

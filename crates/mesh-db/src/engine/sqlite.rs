@@ -85,10 +85,10 @@ impl Engine for Sqlite {
     }
 
     /// `VALUES (?, ?), (?, ?)`. Numbered parameters would make SQLite search its list of names for each.
-    fn relation(rows: &[Row]) -> Result<(String, SqliteArguments), sqlx::Error> {
+    fn relation(rows: Vec<Row>) -> Result<(String, SqliteArguments), sqlx::Error> {
         let row = format!("({})", vec!["?"; rows[0].len()].join(","));
         let sql = format!("VALUES {}", vec![row; rows.len()].join(","));
-        Ok((sql, Self::arguments(rows.iter().flatten().cloned().collect())?))
+        Ok((sql, Self::arguments(rows.into_iter().flatten().collect())?))
     }
 
     fn is_refusal(error: &dyn DatabaseError) -> bool {

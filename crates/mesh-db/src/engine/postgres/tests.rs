@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn rows_are_arrays_of_columns() {
     let row = |id| vec![Value::Int(Some(id)), Value::Text(None), Value::Flag(Some(true))];
-    let (sql, arguments) = Postgres::relation(&[row(1), row(2)]).unwrap();
+    let (sql, arguments) = Postgres::relation(vec![row(1), row(2)]).unwrap();
     assert_eq!(sql, "SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::boolean[])");
     assert_eq!(arguments.len(), 3);
 }

@@ -19,7 +19,7 @@ fn any_number_of_rows_is_sent_in_few_different_lengths() {
 #[test]
 fn rows_are_values() {
     let row = vec![Value::Int(Some(1)), Value::Text(None)];
-    let (sql, arguments) = Sqlite::relation(&[row.clone(), row]).unwrap();
+    let (sql, arguments) = Sqlite::relation(vec![row.clone(), row]).unwrap();
     assert_eq!(sql, "VALUES (?,?),(?,?)");
     assert_eq!(arguments.len(), 4);
 }
