@@ -12,7 +12,7 @@ use rpds::{RedBlackTreeMapSync, StackSync};
 
 use crate::chunked::Chunked;
 use crate::delta::PolicyDelta;
-use crate::edit::{Difference, difference};
+use crate::edit::{Difference, Edit, difference};
 use crate::facts::{NodeFacts, UserFacts};
 use crate::filter::Candidate;
 use crate::members::{Members, bitmap_bytes};
@@ -237,6 +237,15 @@ impl CompiledPolicy {
             return (edited, delta);
         }
         let mut compiled = Self::empty(policy, self.class_ids.clone());
+        let edit = Edit::new(self, &compiled);
+        if let Some(edges) = edit.edges_alone() {
+            compiled.take_over(self, &edges);
+            let Difference { mut delta, kept } = difference(self, &compiled, edit);
+            compiled.give_ids(&kept);
+            compiled.settle_users(self.users.keys().copied().collect(), &mut delta);
+            delta.named.clear();
+            return (compiled, delta);
+        }
         for user in self.users.values() {
             compiled.put_user(user.facts.clone(), &mut delta);
         }
@@ -246,9 +255,31 @@ impl CompiledPolicy {
         }
         compiled.keep_primaries(&self.routes);
         compiled.end_bulk();
-        let Difference { delta, kept } = difference(self, &compiled);
+        let Difference { delta, kept } = difference(self, &compiled, edit);
         compiled.give_ids(&kept);
         (compiled, delta)
+    }
+
+    /// Takes over the nodes of an earlier policy, of which no atom was another; only what hangs on edges between these is
+    /// worked out again.
+    fn take_over(&mut self, earlier: &Self, edges: &RoaringBitmap) {
+        let Self { policy, program, identities, ssh, firsts, memo, .. } = self.clone();
+        program.continue_stamps(&earlier.program);
+        *self = Self { policy, program, identities, ssh, firsts, memo, ..earlier.clone() };
+        for slot in 0..self.slot_count {
+            let Some(class) = self.classes.get(slot).cloned().flatten() else { continue };
+            let is_linked = class.signature.hits.iter().any(|atom| edges.contains(*atom));
+            if is_linked && !class.sees_everybody {
+                let row = self.row_of(slot, &class.signature, class.reaches_self);
+                *self.rows.get_mut(slot) = Arc::new(row);
+            }
+            *self.classes.get_mut(slot) = Some(Arc::new(Class {
+                signature: class.signature.clone(),
+                candidates: OnceLock::new(),
+                hides_ipv4: OnceLock::new(),
+                ..*class
+            }));
+        }
     }
 
     fn end_bulk(&mut self) {

@@ -55,10 +55,36 @@ struct Comparison<'a> {
     sources: BTreeSet<Atom>,
 }
 
-/// What is different between two compiled policies for the same users and nodes.
-pub(crate) fn difference(old: &CompiledPolicy, new: &CompiledPolicy) -> Difference {
-    let words = Translation::new(old, new);
-    let contrast = Contrast::new(old, new, &words);
+/// What two policies say otherwise, whoever the nodes are.
+#[derive(Debug)]
+pub(crate) struct Edit {
+    words: Translation,
+    contrast: Contrast,
+}
+
+impl Edit {
+    /// Compares two programs and policies; their nodes and users play no part.
+    pub(crate) fn new(old: &CompiledPolicy, new: &CompiledPolicy) -> Self {
+        let words = Translation::new(old, new);
+        let contrast = Contrast::new(old, new, &words);
+        Self { words, contrast }
+    }
+
+    /// The atoms whose edges are others, if nothing but edges and filter rules is, and all atoms are what they were:
+    /// then nodes that were hit by the same still are. Members of groups may be others all the same.
+    pub(crate) fn edges_alone(&self) -> Option<RoaringBitmap> {
+        let Contrast { old, new, concerns_all } = &self.contrast;
+        let are_alone = self.words.is_identity()
+            && !concerns_all
+            && old.marked.is_empty()
+            && new.marked.is_empty();
+        are_alone.then(|| &old.linked | &new.linked)
+    }
+}
+
+/// What is different between two compiled policies for the same users and nodes, by what they say otherwise.
+pub(crate) fn difference(old: &CompiledPolicy, new: &CompiledPolicy, edit: Edit) -> Difference {
+    let Edit { words, contrast } = edit;
     let mut comparison = Comparison {
         old,
         new,

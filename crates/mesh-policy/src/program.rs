@@ -275,6 +275,11 @@ impl Program {
         self.stamps.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Goes on where the stamps of an earlier program have come to.
+    pub(crate) fn continue_stamps(&self, earlier: &Self) {
+        self.stamps.fetch_max(earlier.next_stamp(), Ordering::Relaxed);
+    }
+
     /// How many atoms there are.
     pub(crate) fn atom_count(&self) -> usize {
         self.marks.len()

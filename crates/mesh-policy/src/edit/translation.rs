@@ -119,6 +119,11 @@ impl Translation {
         }
     }
 
+    /// Whether every atom has the same number in both.
+    pub(super) fn is_identity(&self) -> bool {
+        self.is_identity
+    }
+
     /// What an atom is called.
     pub(super) fn atom(&self, old: Atom) -> Option<Atom> {
         self.atoms[old as usize]

@@ -329,7 +329,11 @@ impl<'a> Builder<'a> {
 
     fn add_edges(&mut self, src: &[Atom], dst: &[Atom]) {
         let to_everybody = dst.iter().any(|atom| self.is_everybody(*atom));
-        let covers_by_name = self.union(dst).covers(&INTERNET);
+        let has_addresses = dst.iter().any(|atom| match self.kinds[*atom as usize] {
+            Kind::Literal(_) | Kind::Internet => true,
+            Kind::Identity | Kind::Everybody | Kind::SelfNodes => false,
+        });
+        let covers_by_name = has_addresses && self.union(dst).covers(&INTERNET);
         let covers_internet = to_everybody || covers_by_name;
         if to_everybody {
             self.mark_sources(src, |marks| marks.reaches_everybody = true);
