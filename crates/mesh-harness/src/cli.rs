@@ -82,7 +82,7 @@ pub(crate) struct Cli {
     /// What the nodes ask their map streams to be compressed with.
     #[arg(long, default_value = "zstd")]
     pub(crate) compress: Compress,
-    /// Most seconds that a phase may take until all is right.
+    /// Most seconds to wait in a phase until all is right, or a change was seen.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub(crate) limit: u64,
     /// Most seconds to wait after that until the server is quiet.

@@ -57,16 +57,24 @@ fn main() -> Result<ExitCode> {
 
 async fn run(cli: &Cli) -> Result<Report> {
     let mut run = prepare(cli).await?;
-    let mut phases = Vec::new();
+    let (mut phases, mut error) = (Vec::new(), None);
     for phase in &cli.phases {
-        phases.extend(Box::pin(run.phase(phase)).await?);
+        match Box::pin(run.phase(phase)).await {
+            Ok(rows) => phases.extend(rows),
+            Err(cause) => {
+                // What was measured before is worth telling.
+                error = Some(format!("{cause:#}"));
+                break;
+            }
+        }
     }
     Ok(Report {
         url: cli.url.to_string(),
         seed: cli.seed,
         compress: cli.compress.as_str().to_owned(),
         threads: cli.threads,
-        right: phases.iter().all(report::Phase::is_right),
+        right: error.is_none() && phases.iter().all(report::Phase::is_right),
+        error,
         phases,
     })
 }

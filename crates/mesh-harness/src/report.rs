@@ -14,8 +14,10 @@ pub(crate) struct Report {
     pub(crate) compress: String,
     /// Worker threads of the harness.
     pub(crate) threads: usize,
-    /// Whether every phase is [`Phase::is_right`].
+    /// Whether every phase was carried out and [`Phase::is_right`].
     pub(crate) right: bool,
+    /// Why the run ended before its last phase.
+    pub(crate) error: Option<String>,
     pub(crate) phases: Vec<Phase>,
 }
 
@@ -138,6 +140,9 @@ impl Report {
             for line in phase.remarks() {
                 text.extend([&phase.name, ": ", &line, "\n"]);
             }
+        }
+        if let Some(error) = &self.error {
+            text.extend(["error: ", error, "\n"]);
         }
         let verdict = if self.right { "0 wrong, 0 missing, 0 extra" } else { "NOT RIGHT" };
         text + verdict + "\n"

@@ -107,11 +107,12 @@ impl Run {
         mut count: impl FnMut(&Fleet) -> usize,
     ) {
         let bar = bar(&begun.name, total);
-        let mut measured_at = Instant::now();
+        let began_at = Instant::now();
+        let mut measured_at = began_at;
         loop {
             let done = count(&self.fleet);
             bar.set_position(done as u64);
-            if done >= total || begun.at.elapsed() > self.limit {
+            if done >= total || began_at.elapsed() > self.limit {
                 return bar.finish_and_clear();
             }
             if measured_at.elapsed() > MEASURE_EVERY {

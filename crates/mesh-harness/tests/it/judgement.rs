@@ -111,6 +111,10 @@ async fn files_say_who_is_there_and_sees_whom() {
     let (report, content) = run(&narrow, &["join"]).await;
     assert!(!content);
     assert_eq!(count(&report["phases"][0], "wrong"), 1);
+    let fails = ["--policy-cmd", "false", "join", "policy-edit"];
+    let (report, content) = run(&right, &fails).await;
+    assert!(!content && report["error"].as_str().unwrap().contains("failed"), "{report:#}");
+    assert_eq!(count(&report["phases"][0], "converged"), 3);
     let edits = ["--policy-cmd", "test $EDIT = 1", "--policy-expect", &narrow];
     let (report, content) = run(&right, &[&edits[..], &["join", "policy-edit"]].concat()).await;
     assert!(!content);
