@@ -152,7 +152,7 @@ impl<P: Persist> Writer<P> {
         match self.commit(draft, now).await {
             Ok(()) => {
                 for (request, answer) in batch.into_iter().zip(answers) {
-                    reply(request, answer);
+                    self.reply(request, answer);
                 }
             }
             // Refusals too: what one of them rests on may have been in the same batch.
@@ -178,24 +178,35 @@ impl<P: Persist> Writer<P> {
             apply_all(self.draft(now), vec![request], now, &self.metrics).await;
         let (Some(request), Some(answer)) = (requests.pop(), answers.pop()) else { return };
         match self.commit(draft, now).await {
-            Ok(()) => reply(request, answer),
+            Ok(()) => self.reply(request, answer),
             Err(PersistError::Conflict { what }) => {
                 tracing::error!(
                     what,
                     "the database refused a change, as somebody else has written to it: start the server again to \
                      have it read what is there"
                 );
-                reply(request, answer.and(Err(Refusal::Conflict.into())));
+                self.reply(request, answer.and(Err(Refusal::Conflict.into())));
             }
             Err(PersistError::Unavailable(error)) => self.give_back(request, &*error),
             Err(PersistError::Overtaken) => {}
         }
     }
 
+    /// Answers whoever waits; who has gone meanwhile gets what was decided all the same. Only a stream that nobody opens
+    /// any more must not keep its node online.
+    fn reply(&self, request: Request, answer: Answer) {
+        let Request { command, reply: Some(reply), .. } = request else { return };
+        if let (Command::Connect { node, .. }, Err(Ok(Outcome::Connected(session)))) =
+            (command, reply.send(answer))
+        {
+            self.soft.put(Command::Disconnect { node, session });
+        }
+    }
+
     /// Says that the database is away. A soft command waits for it to come back: its client believes to have told us.
     fn give_back(&self, request: Request, error: &dyn Error) {
         match request.reply {
-            Some(_) => reply(request, Err(SubmitError::Unavailable(error.to_string()))),
+            Some(_) => self.reply(request, Err(SubmitError::Unavailable(error.to_string()))),
             None => self.soft.put_back(request.command, request.at),
         }
     }
@@ -323,11 +334,4 @@ fn apply(draft: &mut Draft, request: &Request, now: Timestamp, metrics: &Metrics
         metrics.compiled(since);
     }
     Ok(outcome?)
-}
-
-fn reply(request: Request, answer: Answer) {
-    if let Some(reply) = request.reply {
-        // Whoever asked may have gone; what was decided holds all the same.
-        let _ = reply.send(answer);
-    }
 }

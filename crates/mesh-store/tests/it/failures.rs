@@ -92,6 +92,23 @@ async fn who_waits_too_long_is_told_so_and_what_nobody_waits_for_is_not_done() {
     assert!(snapshot.tailnet.user_by_name("late").is_none(), "nobody waits for it any more");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_stream_nobody_waits_for_any_more_is_not_online() {
+    let store = Store::start().await;
+    let node = crate::node_of(&store.must(register(1)).await).clone();
+    let stuck = store.database.stall().await;
+    let connect = Command::Connect {
+        node: node.id,
+        node_key: node.node_key,
+        disco_key: mesh_testkit::disco_key(1),
+    };
+    assert_eq!(store.handle.submit(connect).await, Err(SubmitError::TimedOut));
+    drop(stuck);
+    store.pass(Duration::from_secs(1)).await;
+    let node = store.node(node.id).expect("the node is there");
+    assert!(node.is_announced() && node.session.is_none());
+}
+
 #[tokio::test]
 async fn a_writer_that_was_overtaken_ends() {
     let store = Store::start().await;
