@@ -265,7 +265,7 @@ impl CompiledPolicy {
     fn take_over(&mut self, earlier: &Self, edges: &RoaringBitmap) {
         let Self { policy, program, identities, ssh, firsts, memo, .. } = self.clone();
         program.continue_stamps(&earlier.program);
-        *self = Self { policy, program, identities, ssh, firsts, memo, ..earlier.clone() };
+        *self = Self { policy, program, identities, firsts, memo, ssh, ..earlier.clone() };
         for slot in 0..self.slot_count {
             let Some(class) = self.classes.get(slot).cloned().flatten() else { continue };
             let is_linked = class.signature.hits.iter().any(|atom| edges.contains(*atom));
