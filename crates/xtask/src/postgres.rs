@@ -258,7 +258,7 @@ fn find_account(accounts: &str, name: &str) -> Option<Account> {
 }
 
 /// A port that was free a moment ago.
-pub(crate) fn free_port() -> Result<u16> {
+fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::TcpListener;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,7 @@ use tempfile::TempDir;
 
 use super::adapter::{Side, Words};
 use crate::command::{ending_with_us, output};
-use crate::postgres::{Postgres, free_port};
+use crate::postgres::Postgres;
 
 /// How long a fresh server may take until it answers.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -24,6 +26,9 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// How often it is looked whether the server still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Where servers listen: below what Linux and others dial from.
+const PORTS: Range<u16> = 20_000..30_000;
 
 /// How often a server may end by itself before it is given up.
 const STARTS_MAX: usize = 5;
@@ -60,7 +65,7 @@ impl Server {
             .with("binary", side.binary.display().to_string())
             .with("dir", path.display().to_string());
         for port in ["port1", "port2", "port3", "port4"] {
-            words = words.with(port, free_port()?.to_string());
+            words = words.with(port, listen_port()?.to_string());
         }
         if let Some(postgres) = postgres.filter(|_| side.wants_postgres()) {
             words = words.with("postgres", postgres.fresh_database()?);
@@ -175,6 +180,21 @@ impl Server {
             }
         }
     }
+}
+
+/// A port that was free a moment ago and that no system dials from: while a server is down, thousands of clients that try
+/// again would otherwise take it for themselves now and then.
+fn listen_port() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % u32::from(PORTS.end - PORTS.start))?;
+    let count = PORTS.end - PORTS.start;
+    for _ in 0..count {
+        let port = PORTS.start + (first + NEXT.fetch_add(1, Ordering::Relaxed) % count) % count;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port of {PORTS:?} is free")
 }
 
 /// A thread that keeps a process running. Dropping it ends the process.
