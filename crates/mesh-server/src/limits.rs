@@ -1,5 +1,7 @@
 //! Bounds on what strangers can make us hold.
 
+mod arrivals;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -7,6 +9,9 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+use arrivals::Arrivals;
 
 /// Over how many seconds those come back for whom there was no room.
 const RETRY_SPREAD_SECONDS: u64 = 3;
@@ -40,12 +45,15 @@ struct Counts {
     total: AtomicUsize,
     turned_away: AtomicU64,
     by_source: DashMap<IpAddr, usize>,
+    arrivals: Arrivals,
 }
 
 /// A connection's place among the unclaimed; given back when dropped.
 #[derive(Debug)]
 pub struct Slot {
     counts: Arc<Counts>,
+    /// The connection that it came through, if that forwards for many, and is in the total instead.
+    carrier: Option<Arc<Slot>>,
     source: Option<IpAddr>,
 }
 
@@ -58,6 +66,7 @@ impl Slots {
             total: AtomicUsize::new(0),
             turned_away: AtomicU64::new(0),
             by_source: DashMap::new(),
+            arrivals: Arrivals::default(),
         }))
     }
 
@@ -71,8 +80,8 @@ impl Slots {
         self.0.turned_away.load(Ordering::Relaxed)
     }
 
-    /// Takes a place for a connection from `source`; `None` if there is none. Proxies that forward for many
-    /// and this machine itself (`source: None`) count in the total only.
+    /// Takes a place for a connection from `source`; `None` if there is none, or if too many came from there lately.
+    /// Proxies that forward for many and this machine itself (`source: None`) count in the total only.
     pub fn take(&self, source: Option<IpAddr>) -> Option<Slot> {
         let taken = self.try_take(source);
         if taken.is_none() {
@@ -82,29 +91,48 @@ impl Slots {
     }
 
     fn try_take(&self, source: Option<IpAddr>) -> Option<Slot> {
-        let source = source.map(network);
         let counts = &self.0;
         if counts.total.fetch_add(1, Ordering::Relaxed) >= counts.total_max {
             counts.total.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         // From here on dropping the slot gives back what was taken.
-        let mut slot = Slot { counts: counts.clone(), source: None };
+        let mut slot = Slot { counts: counts.clone(), carrier: None, source: None };
         if let Some(source) = source {
-            let mut taken = counts.by_source.entry(source).or_insert(0);
-            if *taken >= counts.per_source_max {
-                return None;
-            }
-            *taken += 1;
-            slot.source = Some(source);
+            slot.source = Some(counts.take_of_source(source)?);
         }
         Some(slot)
+    }
+
+    /// The same for a request that a proxy's connection, the `carrier`, forwards for `source`. The carrier keeps its place
+    /// in the total for as long.
+    pub fn take_forwarded(&self, source: IpAddr, carrier: Option<Arc<Slot>>) -> Option<Slot> {
+        let Some(source) = self.0.take_of_source(source) else {
+            self.0.turned_away.fetch_add(1, Ordering::Relaxed);
+            return None;
+        };
+        Some(Slot { counts: self.0.clone(), carrier, source: Some(source) })
+    }
+}
+
+impl Counts {
+    fn take_of_source(&self, source: IpAddr) -> Option<IpAddr> {
+        let source = network(source);
+        if !self.arrivals.admit(source, Instant::now()) {
+            return None;
+        }
+        let mut taken = self.by_source.entry(source).or_insert(0);
+        let has_room = *taken < self.per_source_max;
+        *taken += usize::from(has_room);
+        has_room.then_some(source)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.counts.total.fetch_sub(1, Ordering::Relaxed);
+        if self.carrier.is_none() {
+            self.counts.total.fetch_sub(1, Ordering::Relaxed);
+        }
         if let Some(source) = self.source {
             self.counts.by_source.remove_if_mut(&source, |_, taken| {
                 *taken -= 1;
@@ -157,6 +185,23 @@ mod tests {
         assert_eq!((slots.taken(), slots.turned_away()), (3, 2));
         drop(held);
         assert!(take(&slots, "192.0.2.1").is_some());
+        assert!(slots.take(None).is_some());
+    }
+
+    #[test]
+    fn what_a_proxy_forwards_counts_by_its_source() {
+        let slots = Slots::new(1, 2);
+        let source = "192.0.2.1".parse().expect("an address");
+        let proxy = Some(Arc::new(slots.take(None).expect("the only place in all")));
+        let forward = |carrier: &Option<Arc<Slot>>| slots.take_forwarded(source, carrier.clone());
+        let held = [forward(&proxy), forward(&proxy)];
+        assert!(held.iter().all(Option::is_some));
+        assert!(forward(&proxy).is_none());
+        drop(held);
+        let last = forward(&proxy).expect("there is room again");
+        drop(proxy);
+        assert!(slots.take(None).is_none(), "the proxy's place is kept");
+        drop(last);
         assert!(slots.take(None).is_some());
     }
 
