@@ -38,7 +38,7 @@ section! {
         /// Whether changes go to a write-ahead log first, which readers do not wait for.
         pub write_ahead_log: bool = "database.sqlite.write_ahead_log", "true";
         /// Pages in the write-ahead log before it is written back; 0 for never.
-        pub wal_autocheckpoint: u32 = "database.sqlite.wal_autocheckpoint", "1000";
+        pub wal_autocheckpoint: u32 = "database.sqlite.wal_autocheckpoint", "10000";
     }
 }
 
