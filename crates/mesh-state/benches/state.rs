@@ -47,8 +47,8 @@ fn measure(size: u64) {
     let first = size + 1;
     let joins = (first..first + ROUNDS).map(|number| bench.run(&[register(number)]));
     let joined = median(joins.collect());
-    let updates = (1..=ROUNDS).map(|round| bench.run(&[update(round % size + 1, round)]));
-    let updated = median(updates.collect());
+    let changes = (1..=ROUNDS).map(|round| bench.run(&[update(round % size + 1, round)]));
+    let updated = median(changes.collect());
     let batch: Vec<_> = (first + ROUNDS..first + ROUNDS + 256).map(register).collect();
     let batched = bench.run(&batch);
     println!("| {size} | {joined:.1?} | {updated:.1?} | {batched:.2?} | {started:.2?} |");
