@@ -24,7 +24,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_keys::MachinePrivate;
 use mesh_noise::{INITIATION_BYTES, Initiator, RESPONSE_BYTES, Responder};
-use mesh_noise_io::{NoiseStream, http2};
+use mesh_noise_io::NoiseStream;
+use mesh_noise_io::http2::{self, Timeouts};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
@@ -35,6 +36,9 @@ const MESSAGE_BYTES: usize = 600;
 
 /// Between two messages: everybody is idle again.
 const PAUSE: Duration = Duration::from_millis(150);
+
+const TIMEOUTS: Timeouts =
+    Timeouts { first_request: Duration::from_secs(10), stall: Duration::from_secs(60) };
 
 /// Says to a copy of this program that it is the clients: the layer, the address, and how many.
 const CLIENT_ARGUMENT: &str = "--clients";
@@ -228,7 +232,7 @@ impl Hub {
                 let service = service_fn(move |_: Request<Incoming>| {
                     std::future::ready(Ok::<_, Infallible>(Response::new(self.clone().body())))
                 });
-                let _ = http2::serve(stream, service, PAUSE, CancellationToken::new()).await;
+                let _ = http2::serve(stream, service, TIMEOUTS, CancellationToken::new()).await;
             }
         }
     }
@@ -291,7 +295,7 @@ struct Clients(Child);
 
 impl Clients {
     fn start(layer: Layer, server: SocketAddr, scale: Scale) -> Self {
-        let program = std::env::current_exe().expect("this program");
+        let program = std::env::args_os().next().expect("this program");
         let child = Command::new(program)
             .args([CLIENT_ARGUMENT, layer.name(), &server.to_string()])
             .arg(scale.channels.to_string())

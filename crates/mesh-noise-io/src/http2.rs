@@ -7,6 +7,7 @@
 //! and one write.
 
 mod cork;
+mod unread;
 mod wake;
 
 use std::io;
@@ -19,7 +20,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hyper::body::{Body, Incoming};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::NoiseStream;
 use cork::Corked;
+use unread::{Unread, Watch, Watched};
 use wake::Wakes;
 
 /// Streams that a client may have open at once in its one connection.
@@ -54,20 +56,31 @@ pub enum ServeError {
     /// What was to be said could not be sent.
     #[error("cannot write to the channel")]
     Write(#[source] io::Error),
+    /// The client asked for something and does not read it.
+    #[error("client has stopped reading")]
+    Stalled,
     /// The channel broke, or the client does not keep to the protocol.
     #[error("http/2 failed")]
     Http2(#[source] hyper::Error),
 }
 
+/// How long a client is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For its first request; the channel then ends.
+    pub first_request: Duration,
+    /// To read any of what it is sent; the channel then ends with [`ServeError::Stalled`].
+    pub stall: Duration,
+}
+
 /// Serves HTTP/2 in a channel until either side ends it. Once `stop` is cancelled, the client is told to ask
-/// no more, and the connection ends with the last answer; if there was no request by the end of
-/// `first_request_timeout`, it ends at once.
+/// no more, and the connection ends with the last answer.
 ///
 /// Answers are computed in the task that calls this: what takes long must be left to others.
 pub async fn serve<IO, S, B>(
     stream: NoiseStream<IO>,
     service: S,
-    first_request_timeout: Duration,
+    timeouts: Timeouts,
     stop: CancellationToken,
 ) -> Result<(), ServeError>
 where
@@ -78,6 +91,12 @@ where
 {
     let stream = Corked::new(stream);
     let spawned = Spawned::default();
+    let unread = Arc::<Unread>::default();
+    let mut watch = Watch::new(unread.clone(), timeouts.stall);
+    let service = service_fn(move |request| {
+        let (answer, unread) = (service.call(request), unread.clone());
+        async move { Ok::<_, S::Error>(answer.await?.map(|body| Watched::new(body, unread))) }
+    });
     let connection = http2::Builder::new(spawned.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
@@ -92,7 +111,7 @@ where
         Event::Stop
     });
     jobs.push(async move {
-        tokio::time::sleep(first_request_timeout).await;
+        tokio::time::sleep(timeouts.first_request).await;
         Event::PatienceIsOver
     });
     let wakes = Wakes::new();
@@ -125,6 +144,9 @@ where
             if wakes.are_quiet() {
                 if let Poll::Ready(Err(error)) = stream.poll_uncork(&mut context) {
                     return Poll::Ready(Err(ServeError::Write(error)));
+                }
+                if watch.poll_stalled(&mut context).is_ready() {
+                    return Poll::Ready(Err(ServeError::Stalled));
                 }
                 if wakes.park(task.waker()) {
                     return Poll::Pending;

@@ -6,6 +6,7 @@ use mesh_keys::MachinePublic;
 use mesh_model::Clock;
 use mesh_netmap::MapContext;
 use mesh_noise::Responder;
+use mesh_noise_io::http2::Timeouts;
 use mesh_relay::Relay;
 use mesh_store::Handle;
 use mesh_streamer::Streamer;
@@ -47,8 +48,8 @@ pub struct Parts {
     pub bodies: BodyLimits,
     /// Handshakes that may be computed at once.
     pub handshakes: Arc<tokio::sync::Semaphore>,
-    /// How long a fresh channel may stay without a request.
-    pub first_request_timeout: std::time::Duration,
+    /// How long channels wait for their clients.
+    pub timeouts: Timeouts,
     /// Connections that nobody has claimed yet.
     pub slots: Slots,
     /// Measurements of the front door.

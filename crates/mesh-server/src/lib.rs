@@ -16,12 +16,14 @@ mod operator;
 mod policy;
 mod public;
 pub mod secrets;
+mod stall;
 mod ts2021;
 mod websocket;
 
 pub use app::{App, Parts};
 pub use limits::{BodyLimits, Slots};
 pub use listen::{Listening, Peer};
+pub use mesh_noise_io::http2::Timeouts;
 pub use operator::operator_router;
 pub use policy::{CheckedPolicy, PolicyError, check_policy, read_policy};
 

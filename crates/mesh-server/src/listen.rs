@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -22,7 +22,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::api::Source;
-use crate::limits::{Slot, Slots, retry_soon, silence};
+use crate::limits::{Slot, Slots, silence};
+use crate::stall::{Impatient, bound_socket};
 
 /// How long to wait after the system refused us a connection, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -49,6 +50,8 @@ pub struct Listening {
     pub header_timeout: Duration,
     /// How long a TLS handshake may take.
     pub tls_timeout: Duration,
+    /// How long a client may take nothing of what it is sent.
+    pub stall_timeout: Duration,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Arc<[IpNet]>,
     /// Ends everything gracefully.
@@ -60,6 +63,9 @@ pub struct Listening {
 impl Listening {
     /// Takes TCP connections until stopped.
     pub async fn run_tcp(self, listener: TcpListener, tls: Option<TlsAcceptor>) {
+        if let Err(error) = bound_socket(&listener, self.stall_timeout) {
+            tracing::warn!(%error, "what clients leave unread cannot be bounded");
+        }
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -110,6 +116,7 @@ impl Listening {
         };
         let peer = Peer { address: Some(address), is_local: false, slot: Some(Arc::new(slot)) };
         let this = self.clone();
+        let stream = Impatient::new(stream, self.stall_timeout);
         self.connections.spawn(async move {
             let Some(tls) = tls else { return this.serve(stream, peer).await };
             if let Ok(Ok(stream)) = tokio::time::timeout(this.tls_timeout, tls.accept(stream)).await
@@ -133,13 +140,7 @@ impl Listening {
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             requested.send_replace(());
             let peer = self.peer_of(&peer, request.headers());
-            let router = self.router.clone();
-            async move {
-                match peer {
-                    Some(peer) => serve_request(router, peer, request).await,
-                    None => Ok(too_many()),
-                }
-            }
+            serve_request(self.router.clone(), peer, request)
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
@@ -160,11 +161,10 @@ impl Listening {
         }
     }
 
-    /// The peer of one request: behind a trusted proxy, the last address that no trusted proxy wrote, with a place of
-    /// its own among the unclaimed. `None` if there is none for it.
-    fn peer_of(&self, peer: &Peer, headers: &HeaderMap) -> Option<Peer> {
+    /// The peer of one request: behind a trusted proxy, the last address that no trusted proxy wrote.
+    fn peer_of(&self, peer: &Peer, headers: &HeaderMap) -> Peer {
         let Some(address) = peer.address.filter(|address| self.is_trusted(*address)) else {
-            return Some(peer.clone());
+            return peer.clone();
         };
         let forwarded = headers.get_all("x-forwarded-for").iter().rev();
         let client = forwarded
@@ -172,20 +172,8 @@ impl Listening {
             .flat_map(|value| value.rsplit(','))
             .filter_map(|text| text.trim().parse::<IpAddr>().ok())
             .find(|address| !self.is_trusted(*address));
-        match client {
-            Some(client) if !client.to_canonical().is_loopback() => {
-                let slot = Some(Arc::new(self.slots.take_forwarded(client, peer.slot.clone())?));
-                Some(Peer { address: Some(client), slot, ..peer.clone() })
-            }
-            _ => Some(Peer { address: Some(client.unwrap_or(address)), ..peer.clone() }),
-        }
+        Peer { address: Some(client.unwrap_or(address)), ..peer.clone() }
     }
-}
-
-/// For whom there is no place.
-fn too_many() -> Response {
-    let retry = [(header::RETRY_AFTER, retry_soon().to_string())];
-    (StatusCode::TOO_MANY_REQUESTS, retry, "too many connections from your address").into_response()
 }
 
 async fn serve_request(

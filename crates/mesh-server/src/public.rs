@@ -38,7 +38,6 @@ pub(crate) fn router(app: App) -> Router {
     let metrics = app.metrics.clone();
     Router::new()
         .route("/key", get(key))
-        .route("/ts2021", post(ts2021::upgrade).get(ts2021::upgrade_websocket))
         .route("/health", get(health))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -51,7 +50,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/derp", any(derp::derp))
         .route("/derp/probe", any(derp::derp))
         .route("/derp/latency-check", any(derp::derp))
-        .with_state(app)
+        .with_state(app.clone())
+        .merge(ts2021::router(app))
         .layer(from_fn(with_security_headers))
         .layer(from_fn_with_state(metrics, measure))
 }

@@ -4,28 +4,29 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::post;
 use axum::{Extension, Router};
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use mesh_keys::ChallengePublic;
 use mesh_noise::{Accepted, early_payload};
-use mesh_noise_io::NoiseStream;
+use mesh_noise_io::{NoiseStream, http2};
 use mesh_wire::CapabilityVersion;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
 use crate::App;
-use crate::limits::silence;
 use crate::listen::Peer;
 use crate::machine::{self, Channel};
 use crate::websocket::{MESSAGE_BYTES_MAX, WebSocketStream};
@@ -36,14 +37,8 @@ const UPGRADE: &str = "tailscale-control-protocol";
 /// Where the initiation of the handshake is.
 const HANDSHAKE_HEADER: &str = "x-tailscale-handshake";
 
-/// Streams that a client may have open at once in its one connection.
-const STREAMS_MAX: u32 = 100;
-
-/// Largest header list of a request, in bytes.
-const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
-
-/// Streams that a client may reset before they were served, before it is taken for an attack.
-const RESET_STREAMS_MAX: usize = 100;
+/// Handshakes that wait to be computed; whoever comes then is to come again.
+const HANDSHAKES_WAITING_MAX: usize = 4096;
 
 /// Why a request does not become a channel.
 #[derive(Debug, Error)]
@@ -56,17 +51,46 @@ pub(crate) enum UpgradeError {
     Noise(#[from] mesh_noise::HandshakeError),
     #[error("the connection cannot be upgraded")]
     Connection,
+    #[error("too many handshakes wait: try again")]
+    Busy,
 }
 
 impl IntoResponse for UpgradeError {
     fn into_response(self) -> Response {
-        (StatusCode::BAD_REQUEST, self.to_string()).into_response()
+        let status = match self {
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotAnUpgrade | Self::Handshake | Self::Noise(_) | Self::Connection => {
+                StatusCode::BAD_REQUEST
+            }
+        };
+        (status, [(header::CONNECTION, "close")], self.to_string()).into_response()
     }
 }
 
+/// What all channels begin with. Clones share all.
+#[derive(Clone)]
+pub(crate) struct Front {
+    app: App,
+    /// What is served inside.
+    inside: Router,
+    /// Places of handshakes that wait.
+    waiting: Arc<Semaphore>,
+}
+
+/// The way into channels.
+pub(crate) fn router<S>(app: App) -> Router<S> {
+    let inside = machine::router(app.clone());
+    let waiting = Arc::new(Semaphore::new(HANDSHAKES_WAITING_MAX));
+    Router::new().route("/ts2021", post(upgrade).get(upgrade_websocket)).with_state(Front {
+        app,
+        inside,
+        waiting,
+    })
+}
+
 /// Answers the handshake, and goes on with the connection once HTTP has let go of it.
-pub(crate) async fn upgrade(
-    State(app): State<App>,
+async fn upgrade(
+    State(front): State<Front>,
     mut request: Request,
 ) -> Result<Response, UpgradeError> {
     let wanted = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
@@ -77,11 +101,11 @@ pub(crate) async fn upgrade(
     let peer = request.extensions_mut().remove::<Peer>().unwrap_or_default();
     let on_upgrade =
         request.extensions_mut().remove::<OnUpgrade>().ok_or(UpgradeError::Connection)?;
-    let accepted = respond(&app, initiation).await?;
-    let tracker = app.channels.clone();
+    let accepted = respond(&front, initiation).await?;
+    let tracker = front.app.channels.clone();
     tracker.spawn(async move {
         if let Ok(upgraded) = on_upgrade.await {
-            run_channel(app, TokioIo::new(upgraded), accepted, peer, challenge()).await;
+            run_channel(front, TokioIo::new(upgraded), accepted, peer, challenge()).await;
         }
     });
     let headers = [
@@ -93,14 +117,16 @@ pub(crate) async fn upgrade(
 
 /// Computes the handshake off the reactor, a bounded number at once: whoever comes in a flood waits for each
 /// other and not everybody else for them.
-async fn respond(app: &App, initiation: Vec<u8>) -> Result<Accepted, UpgradeError> {
+async fn respond(front: &Front, initiation: Vec<u8>) -> Result<Accepted, UpgradeError> {
     let since = Instant::now();
-    let accepted = respond_in_turn(app, initiation).await;
-    app.metrics.handshake(accepted.is_ok(), since.elapsed());
+    let accepted = respond_in_turn(front, initiation).await;
+    front.app.metrics.handshake(accepted.is_ok(), since.elapsed());
     accepted
 }
 
-async fn respond_in_turn(app: &App, initiation: Vec<u8>) -> Result<Accepted, UpgradeError> {
+async fn respond_in_turn(front: &Front, initiation: Vec<u8>) -> Result<Accepted, UpgradeError> {
+    let _place = front.waiting.try_acquire().map_err(|_| UpgradeError::Busy)?;
+    let app = &front.app;
     let permit =
         app.handshakes.clone().acquire_owned().await.map_err(|_| UpgradeError::Connection)?;
     let responder = app.responder.clone();
@@ -116,8 +142,8 @@ async fn respond_in_turn(app: &App, initiation: Vec<u8>) -> Result<Accepted, Upg
 /// early payload is sent, as no client expects one here.
 ///
 /// Source: tailscale `control/controlhttp/controlhttpserver`, `acceptWebsocket`; `client_js.go`.
-pub(crate) async fn upgrade_websocket(
-    State(app): State<App>,
+async fn upgrade_websocket(
+    State(front): State<Front>,
     Query(query): Query<HashMap<String, String>>,
     peer: Option<Extension<Peer>>,
     socket: WebSocketUpgrade,
@@ -125,12 +151,12 @@ pub(crate) async fn upgrade_websocket(
     let of_handshake = |name: &&String| name.eq_ignore_ascii_case(HANDSHAKE_HEADER);
     let name = query.keys().find(of_handshake).ok_or(UpgradeError::Handshake)?;
     let initiation = decode(query[name].as_bytes()).ok_or(UpgradeError::Handshake)?;
-    let accepted = respond(&app, initiation).await?;
+    let accepted = respond(&front, initiation).await?;
     let peer = peer.map(|Extension(peer)| peer).unwrap_or_default();
     let upgraded = socket.protocols([UPGRADE]).max_message_size(MESSAGE_BYTES_MAX).on_upgrade(
         async move |socket| {
-            let channels = app.channels.clone();
-            let channel = run_channel(app, WebSocketStream::new(socket), accepted, peer, None);
+            let channels = front.app.channels.clone();
+            let channel = run_channel(front, WebSocketStream::new(socket), accepted, peer, None);
             channels.track_future(channel).await;
         },
     );
@@ -151,7 +177,7 @@ fn decode(value: &[u8]) -> Option<Vec<u8>> {
 
 /// Serves HTTP/2 inside a channel until either side ends it.
 async fn run_channel<IO>(
-    app: App,
+    front: Front,
     io: IO,
     accepted: Accepted,
     peer: Peer,
@@ -159,6 +185,7 @@ async fn run_channel<IO>(
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Front { app, inside, .. } = front;
     let Accepted { peer: machine_key, version, response, transport } = accepted;
     let mut stream = NoiseStream::answering(io, &response, transport);
     // The response, the early payload and HTTP/2's settings leave in one write.
@@ -169,29 +196,13 @@ async fn run_channel<IO>(
     }
     let version = CapabilityVersion(version.into());
     let channel = Channel::new(machine_key, version, peer.address, peer.slot);
-    let (requested, first_request) = watch::channel(());
-    let router = machine::router(app.clone());
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        requested.send_replace(());
-        serve_request(router.clone(), channel.clone(), request)
+    // A request is done with long before its answer has ended, if that is a map stream: its own memory should go.
+    let service = service_fn(move |request| {
+        Box::pin(serve_request(inside.clone(), channel.clone(), request))
     });
-    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = app.stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = silence(app.first_request_timeout, first_request) => return,
-    };
+    let ended = http2::serve(stream, service, app.timeouts, app.stop.clone()).await;
     if let Err(error) = ended {
-        tracing::debug!(%error, "a channel broke");
+        tracing::debug!(error = &error as &dyn std::error::Error, "a channel broke");
     }
 }
 

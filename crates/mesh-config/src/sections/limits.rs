@@ -31,6 +31,8 @@ section! {
         pub header_timeout: Duration = "limits.header_timeout", "10s";
         /// How long a client may take for the Noise handshake, a duration.
         pub handshake_timeout: Duration = "limits.handshake_timeout", "10s";
+        /// How long a client may take nothing of what it is sent before it is dropped, a duration.
+        pub stall_timeout: Duration = "limits.stall_timeout", "60s";
     }
 }
 
@@ -53,5 +55,6 @@ impl Limits {
         report.refuse_zero("limits.pending_login_ttl", self.pending_login_ttl);
         report.refuse_zero("limits.header_timeout", self.header_timeout);
         report.refuse_zero("limits.handshake_timeout", self.handshake_timeout);
+        report.refuse_zero("limits.stall_timeout", self.stall_timeout);
     }
 }

@@ -8,7 +8,6 @@ use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::UnsyncB
 use hyper::StatusCode;
 use hyper::body::Frame;
 use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use mesh_keys::MachinePrivate;
 use mesh_noise::{Initiator, Responder};
@@ -19,6 +18,8 @@ use tokio::time::Instant;
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const TIMEOUTS: Timeouts = Timeouts { first_request: PATIENCE, stall: Duration::from_secs(60) };
 
 type TestBody = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -80,7 +81,7 @@ fn served(answer: impl Fn() -> TestBody + Send + 'static) -> Served {
         let response = Response::new(answer());
         std::future::ready(Ok::<_, Infallible>(response))
     });
-    let server = tokio::spawn(serve(stream, service, PATIENCE, stop.clone()));
+    let server = tokio::spawn(serve(stream, service, TIMEOUTS, stop.clone()));
     Served { client: NoiseStream::new(client_io, transport), server, stop, writes }
 }
 
@@ -214,6 +215,44 @@ async fn an_unread_body_is_not_asked_for_more() {
     let unread = given.load(Ordering::Relaxed);
     assert!(unread <= (2 << 20) + (256 << 10), "{unread} bytes");
     response.body_mut().frame().await.unwrap().unwrap();
+}
+
+/// A body that gives all at once, and then nothing.
+fn given(bytes: usize) -> TestBody {
+    let pieces = stream::iter((0..bytes / 8192).map(|_| Ok(Frame::data(vec![7; 8192].into()))));
+    let pieces = futures_util::StreamExt::chain(pieces, stream::pending());
+    StreamBody::new(pieces).boxed_unsync()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_grants_no_room_is_dropped() {
+    let served = served(|| given(64 << 20));
+    let mut sender = connect(served.client).await;
+    let mut response = ask(&mut sender).await;
+    // Slowly, but it reads.
+    let started = Instant::now();
+    for _ in 0..10 {
+        for _ in 0..200 {
+            response.body_mut().frame().await.unwrap().unwrap();
+        }
+        tokio::time::sleep(TIMEOUTS.stall - Duration::from_secs(1)).await;
+    }
+    let ended = served.server.await.unwrap();
+    assert!(matches!(ended, Err(ServeError::Stalled)), "{ended:?}");
+    assert!(started.elapsed() >= 10 * TIMEOUTS.stall - Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_read_all_may_wait() {
+    let served = served(|| given(1 << 20));
+    let mut sender = connect(served.client).await;
+    let mut response = ask(&mut sender).await;
+    let mut received = 0;
+    while received < 1 << 20 {
+        received += response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap().len();
+    }
+    tokio::time::sleep(10 * TIMEOUTS.stall).await;
+    assert!(!served.server.is_finished());
 }
 
 #[tokio::test]

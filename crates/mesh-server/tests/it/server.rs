@@ -13,7 +13,7 @@ use mesh_noise::Responder;
 use mesh_relay::Relay;
 use mesh_server::metrics::Metrics;
 use mesh_server::secrets::{Attempts, HashCost, KeyKind, Verifier};
-use mesh_server::{App, BodyLimits, Listening, Parts, Slots, public_router};
+use mesh_server::{App, BodyLimits, Listening, Parts, Slots, Timeouts, public_router};
 use mesh_state::{Command, Loaded, NewPreauthKey, Outcome, Settings, State};
 use mesh_store::{Handle, Writer};
 use mesh_streamer::{Streamer, StreamerSettings};
@@ -44,6 +44,8 @@ pub(crate) struct Setup {
     pub(crate) header_timeout: Duration,
     /// How long it may take for TLS, and for the first request in a channel.
     pub(crate) handshake_timeout: Duration,
+    /// How long it may read nothing of what it is sent.
+    pub(crate) stall_timeout: Duration,
     /// Connections that nobody has claimed.
     pub(crate) connections_max: usize,
     /// The host in the URL by which clients know the server.
@@ -59,6 +61,7 @@ impl Default for Setup {
         Self {
             header_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(60),
             connections_max: 20_000,
             host: "127.0.0.1",
             trusted_proxies: Vec::new(),
@@ -135,7 +138,10 @@ impl TestServer {
             database: database.clone(),
             bodies: BodyLimits::default(),
             handshakes: Arc::new(Semaphore::new(2)),
-            first_request_timeout: setup.handshake_timeout,
+            timeouts: Timeouts {
+                first_request: setup.handshake_timeout,
+                stall: setup.stall_timeout,
+            },
             slots: slots.clone(),
             metrics: Metrics::default(),
             clock: clock.clone(),
@@ -147,6 +153,7 @@ impl TestServer {
             slots,
             header_timeout: setup.header_timeout,
             tls_timeout: setup.handshake_timeout,
+            stall_timeout: setup.stall_timeout,
             trusted_proxies: setup.trusted_proxies.into(),
             stop: stop.clone(),
             connections: connections.clone(),

@@ -10,7 +10,7 @@ use mesh_config::sections::{self, DatabaseType, ExtraRecord, SslMode};
 use mesh_config::{Config, Nameserver, Secret};
 use mesh_db::{Options, PostgresOptions};
 use mesh_netmap::{MapContext, magic_dns_routes};
-use mesh_server::{BodyLimits, Slots};
+use mesh_server::{BodyLimits, Slots, Timeouts};
 use mesh_state::{Allocation, LoginLimits, Settings};
 use mesh_wire::{DerpMap, DnsConfig, DnsRecord, Resolver};
 use rustls::ServerConfig;
@@ -53,6 +53,12 @@ pub(crate) fn bodies(config: &Config) -> BodyLimits {
 pub(crate) fn handshakes(config: &Config) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     config.limits.handshakes_concurrent_max.unwrap_or_else(|| 2 * cores())
+}
+
+/// How long channels wait for their clients.
+pub(crate) fn timeouts(config: &Config) -> Timeouts {
+    let limits = &config.limits;
+    Timeouts { first_request: limits.handshake_timeout, stall: limits.stall_timeout }
 }
 
 /// Connections that may wait to be claimed.
