@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::api::Source;
-use crate::limits::{Slot, Slots, silence};
+use crate::limits::{Slot, Slots, retry_soon, silence};
 use crate::stall::{Impatient, bound_socket};
 
 /// How long to wait after the system refused us a connection, for want of file descriptors most likely.
@@ -140,7 +140,13 @@ impl Listening {
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             requested.send_replace(());
             let peer = self.peer_of(&peer, request.headers());
-            serve_request(self.router.clone(), peer, request)
+            let router = self.router.clone();
+            async move {
+                match peer {
+                    Some(peer) => serve_request(router, peer, request).await,
+                    None => Ok(too_many()),
+                }
+            }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
@@ -161,10 +167,11 @@ impl Listening {
         }
     }
 
-    /// The peer of one request: behind a trusted proxy, the last address that no trusted proxy wrote.
-    fn peer_of(&self, peer: &Peer, headers: &HeaderMap) -> Peer {
+    /// The peer of one request: behind a trusted proxy, the last address that no trusted proxy wrote, with a place of
+    /// its own among the unclaimed. `None` if there is none for it.
+    fn peer_of(&self, peer: &Peer, headers: &HeaderMap) -> Option<Peer> {
         let Some(address) = peer.address.filter(|address| self.is_trusted(*address)) else {
-            return peer.clone();
+            return Some(peer.clone());
         };
         let forwarded = headers.get_all("x-forwarded-for").iter().rev();
         let client = forwarded
@@ -172,8 +179,20 @@ impl Listening {
             .flat_map(|value| value.rsplit(','))
             .filter_map(|text| text.trim().parse::<IpAddr>().ok())
             .find(|address| !self.is_trusted(*address));
-        Peer { address: Some(client.unwrap_or(address)), ..peer.clone() }
+        match client {
+            Some(client) if !client.to_canonical().is_loopback() => {
+                let slot = Some(Arc::new(self.slots.take_forwarded(client, peer.slot.clone())?));
+                Some(Peer { address: Some(client), slot, ..peer.clone() })
+            }
+            _ => Some(Peer { address: Some(client.unwrap_or(address)), ..peer.clone() }),
+        }
     }
+}
+
+/// For whom there is no place.
+fn too_many() -> Response {
+    let retry = [(header::RETRY_AFTER, retry_soon().to_string())];
+    (StatusCode::TOO_MANY_REQUESTS, retry, "too many connections from your address").into_response()
 }
 
 async fn serve_request(
