@@ -120,6 +120,16 @@ impl Lab {
 
 /// Runs a scenario in a lab of its own. The test fails with everything that helps to see why.
 pub fn run(engine: Engine, company: Company, scenario: impl AsyncFnOnce(&Lab) -> Result<()>) {
+    run_within(SCENARIO_MAX, engine, company, scenario);
+}
+
+/// As [`run`], for what takes its time.
+pub fn run_within(
+    deadline: Duration,
+    engine: Engine,
+    company: Company,
+    scenario: impl AsyncFnOnce(&Lab) -> Result<()>,
+) {
     let (_shared, _exclusive) = match company {
         Company::Welcome => (Some(QUIET.read().unwrap_or_else(PoisonError::into_inner)), None),
         Company::Unwelcome => (None, Some(QUIET.write().unwrap_or_else(PoisonError::into_inner))),
@@ -128,7 +138,7 @@ pub fn run(engine: Engine, company: Company, scenario: impl AsyncFnOnce(&Lab) ->
         Ok(lab) => lab,
         Err(error) => panic!("{error:#}"),
     };
-    let outcome = play(&lab, scenario);
+    let outcome = play(&lab, deadline, scenario);
     if let Err(error) = outcome {
         let told = lab.tell();
         lab.directory.disable_cleanup(true);
@@ -136,12 +146,16 @@ pub fn run(engine: Engine, company: Company, scenario: impl AsyncFnOnce(&Lab) ->
     }
 }
 
-fn play(lab: &Lab, scenario: impl AsyncFnOnce(&Lab) -> Result<()>) -> Result<()> {
+fn play(
+    lab: &Lab,
+    deadline: Duration,
+    scenario: impl AsyncFnOnce(&Lab) -> Result<()>,
+) -> Result<()> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        timeout(SCENARIO_MAX, scenario(lab))
+        timeout(deadline, scenario(lab))
             .await
-            .with_context(|| format!("the scenario took longer than {SCENARIO_MAX:?}"))?
+            .with_context(|| format!("the scenario took longer than {deadline:?}"))?
     })?;
     lab.check_alarms()
 }

@@ -30,7 +30,7 @@ pub use crate::database::Engine;
 pub use crate::disk::SmallDisk;
 pub use crate::environment::nodes;
 pub use crate::eventually::eventually;
-pub use crate::lab::{Company, Lab, run};
+pub use crate::lab::{Company, Lab, run, run_within};
 pub use crate::log::LogLine;
 pub use crate::node::{Client, Kind, Node, Taken, Transfer, Up, Whois};
 pub use crate::outage::Outage;

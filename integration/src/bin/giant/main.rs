@@ -12,6 +12,7 @@ mod measure;
 mod viewer;
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
@@ -19,6 +20,9 @@ use mesh_integration::{Company, Engine};
 
 use crate::figures::Figures;
 use crate::measure::measure;
+
+/// How long one tailnet may take: filling it and a stock client's first map take most of it.
+const TAILNET_MAX: Duration = Duration::from_mins(15);
 
 /// Measures a server inside a giant tailnet.
 #[derive(Debug, Parser)]
@@ -60,11 +64,16 @@ fn main() -> Result<()> {
     for database in database {
         for nodes in &nodes {
             let told = Mutex::new(None);
-            mesh_integration::run(database.into(), Company::Welcome, async |lab| {
-                let figures = Box::pin(measure(lab, *nodes, steps, stock_steps)).await?;
-                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(figures);
-                Ok(())
-            });
+            mesh_integration::run_within(
+                TAILNET_MAX,
+                database.into(),
+                Company::Welcome,
+                async |lab| {
+                    let figures = Box::pin(measure(lab, *nodes, steps, stock_steps)).await?;
+                    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(figures);
+                    Ok(())
+                },
+            );
             let figures = told.into_inner().unwrap_or_else(PoisonError::into_inner);
             println!("| {database:?} | {nodes} | {} |", figures.context("nothing was measured")?);
         }
