@@ -38,7 +38,7 @@ const MESSAGE_BYTES: usize = 600;
 const PAUSE: Duration = Duration::from_millis(150);
 
 const TIMEOUTS: Timeouts =
-    Timeouts { first_request: Duration::from_secs(10), stall: Duration::from_secs(60) };
+    Timeouts { first_request: Duration::from_secs(10), stall: Duration::from_mins(1) };
 
 /// Says to a copy of this program that it is the clients: the layer, the address, and how many.
 const CLIENT_ARGUMENT: &str = "--clients";

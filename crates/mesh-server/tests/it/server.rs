@@ -61,7 +61,7 @@ impl Default for Setup {
         Self {
             header_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
-            stall_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_mins(1),
             connections_max: 20_000,
             host: "127.0.0.1",
             trusted_proxies: Vec::new(),
