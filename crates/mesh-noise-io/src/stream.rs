@@ -85,6 +85,8 @@ impl<IO: AsyncRead + Unpin> NoiseStream<IO> {
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.incoming.capacity() == 0 {
+            // Even when it is empty it may share the buffer of what was read last.
+            self.incoming = BytesMut::new();
             return self.poll_probe(cx);
         }
         self.incoming.reserve(READ_BYTES);
