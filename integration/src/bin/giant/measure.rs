@@ -17,7 +17,7 @@ const STOCK_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long nothing happens between two steps. A server that is told one change after the other holds them back, in
 /// order to tell several at once; here each is by itself.
-const STEP_PAUSE: Duration = Duration::from_millis(150);
+const STEP_PAUSE: Duration = Duration::from_millis(300);
 
 /// Steps before those that count: caches fill, and addresses are first looked for.
 const WARM_UP: u32 = 10;
