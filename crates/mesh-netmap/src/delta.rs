@@ -121,8 +121,10 @@ impl Step<'_> {
         let mut delta = PeersDelta::default();
         let mut owners = BTreeSet::new();
         for id in self.touched(viewer).into_iter().map(NodeId) {
-            let old = self.from.tailnet.node(id).filter(|_| from.does_class_see(viewer, id));
-            let new = self.to.tailnet.node(id).filter(|_| to.does_class_see(viewer, id));
+            // Most of what changed is seen by few.
+            let (saw, sees) = (from.does_class_see(viewer, id), to.does_class_see(viewer, id));
+            let old = saw.then(|| self.from.tailnet.node(id)).flatten();
+            let new = sees.then(|| self.to.tailnet.node(id)).flatten();
             match (old, new) {
                 (None, Some(new)) => {
                     owners.insert(new.owner.user());

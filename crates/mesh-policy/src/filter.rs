@@ -33,6 +33,9 @@ struct Receiver<'a> {
     is_exit_node: bool,
 }
 
+/// What a node lets in, by the name of the part.
+pub type FilterChunks = BTreeMap<String, Vec<FilterRule>>;
+
 impl CompiledPolicy {
     /// What a node lets in: the tailnet's rules in order, merged where sources and protocol are the same, reduced to
     /// what can reach the node.
@@ -41,7 +44,7 @@ impl CompiledPolicy {
         let firsts = self.firsts.get_or_init(|| self.find_firsts());
         let mut rules: BTreeMap<u32, FilterRule> = BTreeMap::new();
         let mut own_firsts = Firsts::default();
-        for (number, rule) in self.rules_of(&receiver) {
+        for (number, rule) in self.rules_of(&receiver, |_| true) {
             let place = if rule.cap_grant.is_empty() {
                 let key = (rule.src_ips.clone(), rule.ip_proto);
                 let own = *own_firsts.entry(key.clone()).or_insert(number);
@@ -61,10 +64,53 @@ impl CompiledPolicy {
 
     /// What a node lets in, as parts that change on their own: rules of the same sources stand together under a name
     /// that is the same in every snapshot and policy.
-    pub fn filter_chunks(&self, node: NodeId) -> BTreeMap<String, Vec<FilterRule>> {
-        let Some(receiver) = self.receiver(node) else { return BTreeMap::new() };
-        let mut chunks: BTreeMap<String, Vec<FilterRule>> = BTreeMap::new();
-        for (number, rule) in self.rules_of(&receiver) {
+    pub fn filter_chunks(&self, node: NodeId) -> FilterChunks {
+        self.receiver(node).map(|receiver| self.chunks_of(&receiver, |_| true)).unwrap_or_default()
+    }
+
+    /// Those parts of what a node lets in that are different in a later state; `None` for one that is gone.
+    ///
+    /// Of a node without subnet routes that is in the class that it was in only the rules are looked at whose sources have other addresses.
+    pub fn filter_delta(
+        &self,
+        later: &Self,
+        node: NodeId,
+    ) -> BTreeMap<String, Option<Vec<FilterRule>>> {
+        let (from, to) = (self.receiver(node), later.receiver(node));
+        let stays = from.as_ref().zip(to.as_ref()).is_some_and(|(from, to)| {
+            Arc::ptr_eq(&self.program, &later.program)
+                && from.class.id == to.class.id
+                && from.facts.ipv4 == to.facts.ipv4
+                && from.facts.ipv6 == to.facts.ipv6
+                // What reaches the addresses behind a router is a matter of the nodes that have them.
+                && from.subnets.is_empty()
+        });
+        let is_asked = |item: &Item| !stays || self.has_other_sources(later, item);
+        let chunks = |state: &Self, receiver: Option<Receiver<'_>>| {
+            receiver.map(|receiver| state.chunks_of(&receiver, is_asked)).unwrap_or_default()
+        };
+        let (old, mut new) = (chunks(self, from), chunks(later, to));
+        let gone: Vec<_> = old.keys().filter(|name| !new.contains_key(*name)).cloned().collect();
+        new.retain(|name, rules| old.get(name) != Some(rules));
+        let told = new.into_iter().map(|(name, rules)| (name, Some(rules)));
+        told.chain(gone.into_iter().map(|name| (name, None))).collect()
+    }
+
+    /// Whether a rule's sources may have other addresses in a later state of the same program. Rules that share a name
+    /// are answered alike.
+    fn has_other_sources(&self, later: &Self, item: &Item) -> bool {
+        match item.scope {
+            Scope::SelfNodes | Scope::Via(_) => true,
+            Scope::Tailnet => {
+                self.program.keys.get(item.sources).is_reversed
+                    || self.stamp_of(item.sources) != later.stamp_of(item.sources)
+            }
+        }
+    }
+
+    fn chunks_of(&self, receiver: &Receiver<'_>, is_asked: impl Fn(&Item) -> bool) -> FilterChunks {
+        let mut chunks = FilterChunks::new();
+        for (number, rule) in self.rules_of(receiver, is_asked) {
             let chunk = chunks.entry(self.chunk_name(number)).or_default();
             let same = chunk.iter_mut().find(|known| {
                 known.cap_grant.is_empty()
@@ -115,14 +161,19 @@ impl CompiledPolicy {
         Some(Receiver { facts, class, subnets, is_exit_node: facts.is_exit_node() })
     }
 
-    /// The tailnet's rules reduced to a node, with their numbers, not merged.
-    fn rules_of(&self, receiver: &Receiver<'_>) -> Vec<(u32, FilterRule)> {
+    /// Those of the tailnet's rules that are asked for, reduced to a node, with their numbers, not merged.
+    fn rules_of(
+        &self,
+        receiver: &Receiver<'_>,
+        is_asked: impl Fn(&Item) -> bool,
+    ) -> Vec<(u32, FilterRule)> {
         let candidates = self.candidates(receiver.class);
         candidates
             .chunk_by(|one, other| one.item == other.item)
             .filter_map(|places| {
                 let number = places[0].item;
-                Some((number, self.rule(receiver, &self.program.items[number as usize], places)?))
+                let item = &self.program.items[number as usize];
+                Some((number, is_asked(item).then(|| self.rule(receiver, item, places))??))
             })
             .collect()
     }

@@ -40,6 +40,7 @@ pub use delta::PolicyDelta;
 pub use diff::{Change, Effect, PolicyDiff};
 pub use explain::{AllowingRule, Explanation, NearMiss, Party, Question, Verdict};
 pub use facts::{Device, NodeFacts, NodeOwner, Role, UserFacts, active_routes};
+pub use filter::FilterChunks;
 pub use format::format;
 pub use parse::{POLICY_BYTES_MAX, RULES_MAX};
 pub use policy::{Policy, PortRange, RawJson, Selector, SelectorId};

@@ -21,6 +21,9 @@ use crate::versions::BLOCK;
 /// Most bytes of chunks that are kept. Beyond it all are forgotten.
 const CHUNK_BYTES_MAX: usize = 128 << 20;
 
+/// Most blocks of a chunk: all ids there are.
+const BLOCKS_MAX: u32 = u32::MAX / BLOCK;
+
 /// Which peers of whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct ChunkKey {
@@ -181,6 +184,6 @@ impl ChunkKey {
 /// `max`. A power of two, so that viewers of a class agree and few keys are in use.
 fn blocks_per_chunk(peers: u64, max: u32) -> u32 {
     let ids_per_peer = (u64::from(max) + 1) / peers.max(1);
-    let blocks = (ids_per_peer + 1).next_power_of_two() / 2;
-    u32::try_from(blocks.max(1)).unwrap_or(1 << 26).min(1 << 26)
+    let blocks = ids_per_peer.max(1).next_power_of_two();
+    u32::try_from(blocks).unwrap_or(BLOCKS_MAX).min(BLOCKS_MAX)
 }

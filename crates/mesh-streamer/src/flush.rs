@@ -4,7 +4,7 @@
 //! the next. What was sent is stored nowhere: it follows from the flush that a stream was told of.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mesh_netmap::{Group, MapContext, Step};
 use mesh_state::{ChangeSet, Snapshot};
@@ -38,7 +38,7 @@ pub(crate) struct Span {
     changes: Arc<ChangeSet>,
     /// When the first of these changes was noticed.
     pub(crate) changed_at: Instant,
-    groups: Mutex<HashMap<Group, Arc<GroupFrames>>>,
+    groups: Mutex<HashMap<Group, Arc<OnceLock<GroupFrames>>>>,
 }
 
 impl Span {
@@ -51,14 +51,9 @@ impl Span {
         }
     }
 
-    /// What a group is told; made by `make` if nobody has asked yet.
-    pub(crate) fn group(
-        &self,
-        group: Group,
-        make: impl FnOnce() -> GroupFrames,
-    ) -> Arc<GroupFrames> {
-        // Made under the lock: whoever else wants it had to wait for it anyway.
-        lock(&self.groups).entry(group).or_insert_with(|| Arc::new(make())).clone()
+    /// What a group is told, to be made by whoever asks first.
+    pub(crate) fn group(&self, group: Group) -> Arc<OnceLock<GroupFrames>> {
+        lock(&self.groups).entry(group).or_default().clone()
     }
 }
 

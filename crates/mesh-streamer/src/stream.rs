@@ -251,7 +251,8 @@ impl MapStream {
                 let messages = match peers {
                     None => workshop.filters(filters).into_iter().collect(),
                     Some(group) => span
-                        .group(group, || GroupFrames::new(step.peers(self.node)))
+                        .group(group)
+                        .get_or_init(|| GroupFrames::new(step.peers(self.node)))
                         .messages(self.node, filters, workshop),
                 };
                 self.messages.extend(messages);

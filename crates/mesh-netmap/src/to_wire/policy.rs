@@ -51,11 +51,8 @@ pub(crate) fn filter_delta(
     to: &CompiledPolicy,
     node: &Node,
 ) -> PacketFilters {
-    let (old, new) = (from.filter_chunks(node.id), to.filter_chunks(node.id));
-    let gone = old.keys().filter(|name| !new.contains_key(*name)).map(|name| (name.clone(), None));
-    let other = new.iter().filter(|(name, rules)| old.get(*name) != Some(*rules));
-    let other = other.map(|(name, rules)| (name.clone(), Some(filter_rules(rules))));
-    gone.chain(other).collect()
+    let named = from.filter_delta(to, node.id).into_iter();
+    named.map(|(name, rules)| (name, rules.as_deref().map(filter_rules))).collect()
 }
 
 fn filter_rules(rules: &[FilterRule]) -> Vec<wire::FilterRule> {

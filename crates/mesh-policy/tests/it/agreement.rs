@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_model::NodeId;
-use mesh_policy::{CompiledPolicy, FilterRule, NodeView, Policy, PolicyDelta};
+use mesh_policy::{CompiledPolicy, FilterChunks, FilterRule, NodeView, Policy, PolicyDelta};
 use mesh_testkit::random::{Event, Random, World};
 use mesh_testkit::{Naive, elect};
 
@@ -222,15 +222,29 @@ fn is_fresh(step: &Step<'_>) -> Result<(), String> {
 fn folds(step: &Step<'_>) -> Result<(), String> {
     let Step { earlier, engine, delta, .. } = step;
     each_view(step, |id, view| {
-        if earlier.node(id).is_some() && !delta.filters.contains(id.0) {
-            let (before, after) = (earlier.filter_chunks(id), engine.filter_chunks(id));
-            if before != after {
-                return Some(format!("chunks were {before:?}, are {after:?}"));
+        if earlier.node(id).is_some() {
+            let mut chunks = earlier.filter_chunks(id);
+            if delta.filters.contains(id.0) {
+                take_in(&mut chunks, earlier.filter_delta(engine, id));
+            }
+            let after = engine.filter_chunks(id);
+            if chunks != after {
+                return Some(format!("chunks are told as {chunks:?}, are {after:?}"));
             }
         }
         first_difference(&without_order(told(step, id, view)), &without_order(view.clone()))
     })?;
     keeps_classes(step)
+}
+
+/// Sets the parts of a packet filter that are different.
+fn take_in(chunks: &mut FilterChunks, delta: BTreeMap<String, Option<Vec<FilterRule>>>) {
+    for (name, rules) in delta {
+        match rules {
+            Some(rules) => chunks.insert(name, rules),
+            None => chunks.remove(&name),
+        };
+    }
 }
 
 /// Nodes that did not move are in the class they were in, and nodes of a class see alike.
