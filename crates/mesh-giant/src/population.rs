@@ -149,9 +149,10 @@ impl Population {
 
     /// One behind a NAT, as a STUN server sees it, and one in the local network.
     fn endpoints(&mut self) -> Vec<SocketAddr> {
-        let [a, b, c, d, e, ..] = self.key();
-        let public = Ipv4Addr::new(198, 18 | (a & 1), b, c);
-        let local = Ipv4Addr::new(192, 168, d, e);
+        let [network, outer @ .., inner, host] = self.key();
+        // Benchmarks have 198.18.0.0/15 to themselves.
+        let public = Ipv4Addr::new(198, 18 + network % 2, outer[0], outer[1]);
+        let local = Ipv4Addr::new(192, 168, inner, host);
         vec![
             SocketAddr::new(IpAddr::V4(public), self.port()),
             SocketAddr::new(IpAddr::V4(local), self.port()),

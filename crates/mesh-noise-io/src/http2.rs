@@ -97,23 +97,10 @@ where
         let (answer, unread) = (service.call(request), unread.clone());
         async move { Ok::<_, S::Error>(answer.await?.map(|body| Watched::new(body, unread))) }
     });
-    let connection = http2::Builder::new(spawned.clone())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
-        .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream.clone()), service);
+    let connection = bounded(spawned.clone());
+    let connection = connection.serve_connection(TokioIo::new(stream.clone()), service);
     let mut connection = pin!(connection);
-    let mut jobs = Jobs { running: FuturesUnordered::new(), spawned, has_begun: false };
-    jobs.push(async move {
-        stop.cancelled().await;
-        Event::Stop
-    });
-    jobs.push(async move {
-        tokio::time::sleep(timeouts.first_request).await;
-        Event::PatienceIsOver
-    });
+    let mut jobs = Jobs::new(spawned, timeouts.first_request, stop);
     let wakes = Wakes::new();
     std::future::poll_fn(|task| {
         wakes.unpark();
@@ -159,6 +146,18 @@ where
     .await
 }
 
+/// HTTP/2 with limits on all that a client can make grow.
+fn bounded(spawned: Spawned) -> http2::Builder<Spawned> {
+    let mut builder = http2::Builder::new(spawned);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES_MAX);
+    builder
+}
+
 /// What comes of a job.
 enum Event {
     /// A request is answered, or was given up.
@@ -179,6 +178,19 @@ struct Jobs {
 }
 
 impl Jobs {
+    fn new(spawned: Spawned, patience: Duration, stop: CancellationToken) -> Self {
+        let mut jobs = Self { running: FuturesUnordered::new(), spawned, has_begun: false };
+        jobs.push(async move {
+            stop.cancelled().await;
+            Event::Stop
+        });
+        jobs.push(async move {
+            tokio::time::sleep(patience).await;
+            Event::PatienceIsOver
+        });
+        jobs
+    }
+
     fn push(&mut self, job: impl Future<Output = Event> + Send + 'static) {
         self.running.push(Box::pin(job));
     }

@@ -41,7 +41,7 @@ enum Whole {
 /// Measures what is asked for.
 ///
 /// # Errors
-/// See [`micro::run`], [`e2e::run`], [`giant::run`] and [`speed::run`].
+/// See [`micro::run()`], [`e2e::run()`], [`giant::run()`] and [`speed::run()`].
 pub(crate) fn run(options: &Options, phases: &mut Phases) -> Result<()> {
     match &options.whole {
         Some(Whole::E2e(options)) => e2e::run(options, phases),
