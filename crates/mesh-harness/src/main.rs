@@ -1,6 +1,6 @@
 //! Load harness: thousands of fake nodes against any control server.
 //!
-//! [`cli`] says what it is for; [`phases`] carries them out, [`run`] measures them; [`fleet`] judges what all nodes see; [`node`] is one
+//! [`cli`] says what it is for; [`phases`] carries them out, [`mod@run`] measures them; [`fleet`] judges what all nodes see; [`node`] is one
 //! of them, and [`view`] what it knows. [`reader`] keeps the harness cheaper than the server it measures.
 
 mod bits;
