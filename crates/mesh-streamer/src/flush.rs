@@ -100,6 +100,11 @@ impl Flushes {
         self.published.subscribe()
     }
 
+    /// How many streams want word of flushes.
+    pub(crate) fn streams(&self) -> usize {
+        self.published.receiver_count()
+    }
+
     pub(crate) fn publish(&self, flush: Flush, changed: Option<ChangeSet>) {
         let number = flush.number;
         {

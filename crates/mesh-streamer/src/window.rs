@@ -1,6 +1,7 @@
 //! When the next flush may leave: soon after a quiet time, in growing steps while changes keep coming.
 //!
-//! A kernel write costs more than sealing what it carries, so the number of messages is what counts.
+//! A kernel write costs more than sealing what it carries, so the number of messages is what counts. That is a matter of
+//! how many streams are open: few of them are told of each change by itself, whatever comes.
 
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ const WINDOW_MIN: Duration = Duration::from_millis(25);
 
 /// The longest time that a change is held back.
 const WINDOW_MAX: Duration = Duration::from_millis(250);
+
+/// How far windows grow for each open stream: some six times what a message to it costs.
+const WINDOW_PER_STREAM: Duration = Duration::from_micros(125);
 
 /// The pace of flushes.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +39,13 @@ impl Window {
         earliest.max(changed_at + lead)
     }
 
-    /// Takes note of a flush at `now`: the window doubles while flushes follow each other closely and shrinks to the
-    /// least after a pause.
-    pub(crate) fn flushed(&mut self, now: Instant) {
+    /// Takes note of a flush at `now` to a number of streams: the window doubles while flushes follow each other closely
+    /// and shrinks to the least after a pause.
+    pub(crate) fn flushed(&mut self, now: Instant, streams: usize) {
         let is_close = self.last.is_some_and(|last| now - last < 2 * self.width);
-        self.width = if is_close { (2 * self.width).min(WINDOW_MAX) } else { WINDOW_MIN };
+        let streams = u32::try_from(streams).unwrap_or(u32::MAX);
+        let widest = WINDOW_PER_STREAM.saturating_mul(streams).clamp(WINDOW_MIN, WINDOW_MAX);
+        self.width = if is_close { (2 * self.width).min(widest) } else { WINDOW_MIN };
         self.last = Some(now);
     }
 }
@@ -48,22 +54,32 @@ impl Window {
 mod tests {
     use super::*;
 
-    #[test]
-    fn first_flush_waits_for_what_belongs_to_it_and_windows_grow_to_their_limit() {
-        let mut now = Instant::now();
-        let mut window = Window::new();
-        assert_eq!(window.due(now, false) - now, LEAD);
-        let mut gaps = Vec::new();
-        for _ in 0..6 {
-            window.flushed(now);
+    /// How long each of some flushes is apart from the next, in milliseconds, when changes keep coming.
+    fn gaps(streams: usize) -> [u128; 6] {
+        let (mut now, mut window) = (Instant::now(), Window::new());
+        std::array::from_fn(|_| {
+            window.flushed(now, streams);
             let next = window.due(now, false);
-            gaps.push((next - now).as_millis());
+            let gap = next - now;
             now = next;
-        }
-        assert_eq!(gaps, [25, 50, 100, 200, 250, 250]);
-        now += Duration::from_secs(1);
-        assert_eq!(window.due(now, true), now);
-        window.flushed(now);
+            gap.as_millis()
+        })
+    }
+
+    #[test]
+    fn windows_grow_to_a_limit_that_the_number_of_streams_sets() {
+        assert_eq!(gaps(10_000), [25, 50, 100, 200, 250, 250]);
+        assert_eq!(gaps(1_000), [25, 50, 100, 125, 125, 125]);
+        assert_eq!(gaps(3), [25; 6]);
+    }
+
+    #[test]
+    fn first_flush_waits_for_what_belongs_to_it_unless_it_is_urgent() {
+        let (now, mut window) = (Instant::now(), Window::new());
+        assert_eq!((window.due(now, false), window.due(now, true)), (now + LEAD, now));
+        window.flushed(now, 3);
         assert_eq!(window.due(now, true) - now, WINDOW_MIN);
+        let later = now + WINDOW_MAX;
+        assert_eq!(window.due(later, true), later);
     }
 }

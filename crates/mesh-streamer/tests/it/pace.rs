@@ -44,7 +44,7 @@ async fn what_changes_while_nobody_reads_is_one_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_keep_a_growing_distance_while_changes_keep_coming() {
+async fn messages_keep_a_distance_while_changes_keep_coming() {
     let lab = Lab::new().await;
     let (viewer, node) = (lab.join(1).await, lab.join(2).await);
     let mut stream = lab.follow(viewer).await;
@@ -64,8 +64,7 @@ async fn messages_keep_a_growing_distance_while_changes_keep_coming() {
     };
     let ((), told) = tokio::join!(changes, reader);
     let gaps: Vec<_> = told.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
-    assert!(gaps.iter().all(|gap| *gap <= 255), "nothing is held back for longer: {gaps:?}");
-    assert!(gaps[0] < 60 && gaps[4..gaps.len() - 1].iter().all(|gap| *gap >= 250), "{gaps:?}");
+    assert!(gaps.iter().all(|gap| (25..=40).contains(gap)), "{gaps:?}");
 }
 
 #[tokio::test(start_paused = true)]
