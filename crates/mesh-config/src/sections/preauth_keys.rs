@@ -33,7 +33,7 @@ section! {
     /// guessing in bulk useless. Other costs apply to keys made from then on.
     pub struct Argon2Cost {
         /// Memory that verifying a key takes, in KiB, from 8 to 1048576.
-        pub memory_kib: u32 = "preauth_keys.argon2.memory_kib", "4096";
+        pub memory_kib: u32 = "preauth_keys.argon2.memory_kib", "2048";
         /// Passes over that memory, from 1 to 1000.
         pub iterations: u32 = "preauth_keys.argon2.iterations", "1";
     }
