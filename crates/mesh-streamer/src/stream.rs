@@ -343,18 +343,14 @@ impl Drop for MapStream {
 }
 
 /// Waits out the grace period of a stream that ended, then has its node marked offline unless another stream
-/// has taken over meanwhile. A store that cannot do it is asked again after as long.
+/// has taken over meanwhile.
 fn spawn_departure(shared: Arc<Shared>, node: NodeId, session: SessionId) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     runtime.spawn(async move {
-        loop {
-            sleep(shared.settings.offline_grace).await;
-            let snapshot = shared.store.snapshot();
-            let holder = snapshot.tailnet.node(node).and_then(|node| node.session);
-            let disconnect = Command::Disconnect { node, session };
-            if holder != Some(session) || shared.store.submit(disconnect).await.is_ok() {
-                return;
-            }
+        sleep(shared.settings.offline_grace).await;
+        let snapshot = shared.store.snapshot();
+        if snapshot.tailnet.node(node).is_some_and(|node| node.session == Some(session)) {
+            shared.store.submit_soft(Command::Disconnect { node, session });
         }
     });
 }
