@@ -1,4 +1,4 @@
-//! What is remembered of verifications: successes, and those under way.
+//! What is remembered of keys: those that are known to be right, and verifications under way.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,10 +15,10 @@ pub(super) type Digest = blake3::Hash;
 /// How many verified keys are remembered; older ones are verified again when they come.
 pub(super) const VERIFIED_MAX: usize = 16_384;
 
-/// Keys that were verified, by the digest of the whole text that was presented.
+/// Keys that were verified or minted, by the digest of their whole text.
 ///
-/// An entry tells that the text matched a row's hash. It is worth nothing once the row is gone or has
-/// another hash, which is how revocation by deletion reaches it.
+/// An entry tells that the text matches a hash, whose salt no other has. It is worth nothing once the row is gone or
+/// has another hash, which is how revocation by deletion reaches it.
 #[derive(Debug, Default)]
 pub(super) struct VerifiedKeys {
     /// Two halves: when the newer one is full, the older one is forgotten.
@@ -27,25 +27,19 @@ pub(super) struct VerifiedKeys {
 
 #[derive(Debug, Default)]
 struct Halves {
-    newer: HashMap<Digest, Verified>,
-    older: HashMap<Digest, Verified>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Verified {
-    row: u64,
-    hash: SecretHash,
+    newer: HashMap<Digest, SecretHash>,
+    older: HashMap<Digest, SecretHash>,
 }
 
 impl VerifiedKeys {
-    /// Whether the text of this digest matched this hash of this row before.
-    pub(super) fn contains(&self, digest: &Digest, row: u64, hash: &SecretHash) -> bool {
-        lock(&self.halves).get(digest).is_some_and(|entry| entry.row == row && entry.hash == *hash)
+    /// Whether it is remembered that the text of this digest matches this hash.
+    pub(super) fn contains(&self, digest: &Digest, hash: &SecretHash) -> bool {
+        lock(&self.halves).get(digest) == Some(hash)
     }
 
-    /// Remembers that the text of this digest matched this hash of this row.
-    pub(super) fn insert(&self, digest: Digest, row: u64, hash: SecretHash) {
-        lock(&self.halves).insert(digest, Verified { row, hash });
+    /// Remembers that the text of this digest matches this hash.
+    pub(super) fn insert(&self, digest: Digest, hash: SecretHash) {
+        lock(&self.halves).insert(digest, hash);
     }
 
     #[cfg(test)]
@@ -57,19 +51,19 @@ impl VerifiedKeys {
 
 impl Halves {
     /// An entry that is asked for moves to the newer half.
-    fn get(&mut self, digest: &Digest) -> Option<&Verified> {
-        if let Some(entry) = self.older.remove(digest) {
-            self.insert(*digest, entry);
+    fn get(&mut self, digest: &Digest) -> Option<&SecretHash> {
+        if let Some(hash) = self.older.remove(digest) {
+            self.insert(*digest, hash);
         }
         self.newer.get(digest)
     }
 
-    fn insert(&mut self, digest: Digest, entry: Verified) {
+    fn insert(&mut self, digest: Digest, hash: SecretHash) {
         if self.newer.len() >= VERIFIED_MAX / 2 {
             self.older = std::mem::take(&mut self.newer);
         }
         self.older.remove(&digest);
-        self.newer.insert(digest, entry);
+        self.newer.insert(digest, hash);
     }
 }
 

@@ -38,7 +38,7 @@ impl From<Busy> for VerifyError {
     }
 }
 
-/// Verifies keys, and remembers those that it verified.
+/// Mints and verifies keys, and remembers those that it minted or verified.
 ///
 /// What is remembered hangs on the whole presented text, not on the public id, and on the very hash that it
 /// matched. An unknown public id costs a guesser as much as a wrong secret.
@@ -83,10 +83,14 @@ impl Verifier {
         Self { metrics, ..self }
     }
 
-    /// Makes a key. What is to be kept of it is for the caller to submit.
+    /// Makes a key, and remembers it: who has minted it need not verify it. What is to be kept of it is for the caller
+    /// to submit.
     pub async fn mint(&self, kind: KeyKind) -> Result<Minted, MintError> {
         let cost = self.cost.clone();
-        self.pool.run(move || mint(kind, &cost)).await.map_err(|Busy| MintError::Busy)?
+        let minted =
+            self.pool.run(move || mint(kind, &cost)).await.map_err(|Busy| MintError::Busy)??;
+        self.verified.insert(self.digest(&minted.text), minted.secret.hash.clone());
+        Ok(minted)
     }
 
     /// Finds the preauth key whose text was presented. Whether it may still be used is another question.
@@ -98,7 +102,7 @@ impl Verifier {
         let key = KeyText::parse(KeyKind::Preauth, presented);
         let row =
             key.as_ref().and_then(|key| snapshot.tailnet.preauth_key_by_public_id(key.public_id));
-        let hash = row.map(|row| (row.id.0, &row.hash));
+        let hash = row.map(|row| &row.hash);
         let verdict = self.check(presented, key, hash).await;
         self.metrics.key_presented(KeyKind::Preauth, verdict);
         verdict.and(row.map(|row| row.id).ok_or(VerifyError::UnknownKey))
@@ -112,7 +116,7 @@ impl Verifier {
     ) -> Result<ApiKeyId, VerifyError> {
         let key = KeyText::parse(KeyKind::Api, presented);
         let row = key.as_ref().and_then(|key| snapshot.tailnet.api_key_by_public_id(key.public_id));
-        let hash = row.map(|row| (row.id.0, &row.hash));
+        let hash = row.map(|row| &row.hash);
         let verdict = self.check(presented, key, hash).await;
         self.metrics.key_presented(KeyKind::Api, verdict);
         verdict.and(row.map(|row| row.id).ok_or(VerifyError::UnknownKey))
@@ -122,18 +126,18 @@ impl Verifier {
     pub fn recall_preauth(&self, presented: &str, snapshot: &Snapshot) -> Option<PreauthKeyId> {
         let key = KeyText::parse(KeyKind::Preauth, presented)?;
         let row = snapshot.tailnet.preauth_key_by_public_id(key.public_id)?;
-        self.recalls(KeyKind::Preauth, presented, row.id.0, &row.hash).then_some(row.id)
+        self.recalls(KeyKind::Preauth, presented, &row.hash).then_some(row.id)
     }
 
     /// Finds the API key whose text was presented if it is remembered; computes no hash.
     pub fn recall_api(&self, presented: &str, snapshot: &Snapshot) -> Option<ApiKeyId> {
         let key = KeyText::parse(KeyKind::Api, presented)?;
         let row = snapshot.tailnet.api_key_by_public_id(key.public_id)?;
-        self.recalls(KeyKind::Api, presented, row.id.0, &row.hash).then_some(row.id)
+        self.recalls(KeyKind::Api, presented, &row.hash).then_some(row.id)
     }
 
-    fn recalls(&self, kind: KeyKind, presented: &str, row: u64, hash: &SecretHash) -> bool {
-        let is_known = self.verified.contains(&self.digest(presented), row, hash);
+    fn recalls(&self, kind: KeyKind, presented: &str, hash: &SecretHash) -> bool {
+        let is_known = self.verified.contains(&self.digest(presented), hash);
         if is_known {
             self.metrics.key_presented(kind, Ok(Proof::Remembered));
         }
@@ -154,19 +158,19 @@ impl Verifier {
         &self,
         presented: &str,
         key: Option<KeyText<'_>>,
-        row: Option<(u64, &SecretHash)>,
+        row: Option<&SecretHash>,
     ) -> Result<Proof, VerifyError> {
         let secret = key.ok_or(VerifyError::Malformed)?.secret;
         let digest = self.digest(presented);
-        if row.is_some_and(|(row, hash)| self.verified.contains(&digest, row, hash)) {
+        if row.is_some_and(|hash| self.verified.contains(&digest, hash)) {
             return Ok(Proof::Remembered);
         }
-        let hash = row.map_or(&self.decoy, |(_, hash)| hash);
+        let hash = row.unwrap_or(&self.decoy);
         let is_right =
             self.flights.join(self.question(presented, hash), self.compute(secret, hash));
         match (is_right.await?, row) {
-            (true, Some((row, hash))) => {
-                self.verified.insert(digest, row, hash.clone());
+            (true, Some(hash)) => {
+                self.verified.insert(digest, hash.clone());
                 Ok(Proof::Computed)
             }
             (false, Some(_)) => Err(VerifyError::WrongSecret),

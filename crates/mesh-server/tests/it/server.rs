@@ -12,7 +12,7 @@ use mesh_netmap::MapContext;
 use mesh_noise::Responder;
 use mesh_relay::Relay;
 use mesh_server::metrics::Metrics;
-use mesh_server::secrets::{Attempts, HashCost, KeyKind, Verifier};
+use mesh_server::secrets::{Attempts, HashCost, KeyKind, Verifier, mint};
 use mesh_server::{App, BodyLimits, Listening, Parts, Slots, Timeouts, public_router};
 use mesh_state::{Command, Loaded, NewPreauthKey, Outcome, Settings, State};
 use mesh_store::{Handle, Writer};
@@ -79,13 +79,16 @@ pub(crate) struct TestServer {
     pub(crate) database: Arc<MemoryDatabase>,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) app: App,
-    verifier: Arc<Verifier>,
     stop: CancellationToken,
     connections: TaskTracker,
     channels: TaskTracker,
     /// Streams end with it.
     _contexts: watch::Sender<Arc<MapContext>>,
     alarms: Alarms,
+}
+
+fn cost() -> HashCost {
+    HashCost::new(8, 1).unwrap()
 }
 
 impl TestServer {
@@ -114,7 +117,7 @@ impl TestServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let noise_key = MachinePrivate::from_bytes([250; 32]);
-        let verifier = Arc::new(Verifier::new(HashCost::new(8, 1).unwrap()).unwrap());
+        let verifier = Arc::new(Verifier::new(cost()).unwrap());
         let slots = Slots::new(setup.connections_max, setup.connections_max);
         let (connections, channels) = (TaskTracker::new(), TaskTracker::new());
         let context_writer = watch::Sender::new(Arc::new(map_context()));
@@ -129,7 +132,7 @@ impl TestServer {
                 stop.clone(),
             ),
             contexts,
-            verifier: verifier.clone(),
+            verifier,
             attempts: Arc::new(Attempts::new()),
             responder: Responder::new(&noise_key),
             noise_key: noise_key.public(),
@@ -166,7 +169,6 @@ impl TestServer {
             database,
             clock,
             app,
-            verifier,
             stop,
             connections,
             channels,
@@ -257,13 +259,14 @@ impl TestServer {
         user
     }
 
-    /// Mints a single-use preauth key of that user, changed as the test wants it, and returns its text.
+    /// Mints a single-use preauth key of that user, changed as the test wants it, and returns its text. The server does
+    /// not remember it, as if it was minted before a restart.
     pub(crate) async fn preauth_key(
         &self,
         change: impl FnOnce(NewPreauthKey) -> NewPreauthKey,
     ) -> String {
         let user = self.user().await.id;
-        let minted = self.verifier.mint(KeyKind::Preauth).await.unwrap();
+        let minted = mint(KeyKind::Preauth, &cost()).unwrap();
         let key = NewPreauthKey { secret: minted.secret, ..new_preauth_key("", user) };
         self.submit(Command::CreatePreauthKey(change(key))).await;
         minted.text

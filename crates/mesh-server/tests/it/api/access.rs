@@ -13,8 +13,9 @@ async fn key_of(server: &Server, body: &str) -> String {
 
 #[tokio::test]
 async fn an_api_key_opens_the_public_listener() {
-    let server = Server::start();
+    let mut server = Server::start();
     let key = key_of(&server, "").await;
+    server.forget_keys();
     for _ in 0..3 {
         let answer = server.ask_publicly("192.0.2.1", Some(&key)).await;
         assert_eq!(answer.status, StatusCode::OK);
@@ -94,9 +95,10 @@ async fn the_last_use_of_a_key_is_told_to_the_minute() {
 
 #[tokio::test]
 async fn a_source_that_fails_too_often_waits_unless_its_key_is_known() {
-    let server = Server::start();
+    let mut server = Server::start();
     let known = key_of(&server, "").await;
     let fresh = key_of(&server, "").await;
+    server.forget_keys();
     assert_eq!(server.ask_publicly("192.0.2.1", Some(&known)).await.status, StatusCode::OK);
     for _ in 0..10 {
         let answer = server.ask_publicly("192.0.2.1", Some("Bearer tskey-api-x")).await;

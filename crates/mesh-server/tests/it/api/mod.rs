@@ -48,6 +48,10 @@ pub(super) struct Answer {
     pub(super) json: Value,
 }
 
+fn verifier() -> Arc<Verifier> {
+    Arc::new(Verifier::new(HashCost::new(8, 1).unwrap()).unwrap())
+}
+
 impl Server {
     /// An empty tailnet at 2026-01-01.
     pub(super) fn start() -> Self {
@@ -65,7 +69,7 @@ impl Server {
         tokio::spawn(writer.run(stop.clone()));
         let state = AppState {
             store,
-            verifier: Arc::new(Verifier::new(HashCost::new(8, 1).unwrap()).unwrap()),
+            verifier: verifier(),
             attempts: Arc::new(Attempts::new()),
             clock: clock.clone(),
             database: database.clone(),
@@ -87,6 +91,11 @@ impl Server {
 
     pub(super) fn store(&self) -> &Handle {
         &self.state.store
+    }
+
+    /// As after a restart: no key is remembered.
+    pub(super) fn forget_keys(&mut self) {
+        self.state.verifier = verifier();
     }
 
     pub(super) fn hashes_computed(&self) -> u64 {
