@@ -14,7 +14,7 @@ use mesh_keys::{DiscoPublic, NetworkLockPublic};
 use mesh_model::{
     Hostinfo, Node, NodeId, Owner, RegisterMethod, SessionId, Tailnet, TailnetId, User,
 };
-use mesh_netmap::{Differences, MapContext, Step, Told, full};
+use mesh_netmap::{Comparisons, Differences, MapContext, Step, Told, full};
 use mesh_policy::{NodeFacts, NodeOwner, Policy, UserFacts};
 use mesh_state::{ChangeSet, Command, Loaded, NewPolicy, Settings, Snapshot, State};
 use mesh_testkit::large::{Large, Size};
@@ -115,10 +115,11 @@ impl House {
     fn tell(&self, from: &Snapshot, changes: &ChangeSet, context: &MapContext) -> usize {
         let step = Step { from, to: &self.snapshot, changes, context };
         let (mut made, mut concerned) = (HashMap::new(), 0);
+        let known = Comparisons::default();
         for viewer in from.tailnet.nodes().map(|node| node.id) {
             let Told::Differences(differences) = black_box(step.tell(viewer)) else { continue };
             let hears = differences.peers.is_some_and(|group| {
-                let delta = made.entry(group).or_insert_with(|| step.peers(viewer));
+                let delta = made.entry(group).or_insert_with(|| step.peers(viewer, &known));
                 !delta.is_empty_for(viewer)
             });
             let own = Differences { peers: None, ..differences };

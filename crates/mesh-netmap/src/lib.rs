@@ -7,12 +7,14 @@
 mod context;
 mod delta;
 mod full;
+mod peers;
 mod to_wire;
 
 pub use context::{MapContext, magic_dns_routes};
-pub use delta::{ChangedPeer, Differences, Group, PeersDelta, Step, Told, deleted_node};
+pub use delta::{Differences, Group, Step, Told, deleted_node};
 pub use full::{Withdrawal, full, full_own, full_shared, visible_peers, withdrawal};
+pub use peers::{ChangedPeer, Comparisons, PeersDelta};
 pub use to_wire::{
-    PacketFilters, peer, peer_as, peer_view, self_node, stable_id, tagged_devices, user_profile,
-    wire_login, wire_user,
+    PacketFilters, PeerAspect, peer, peer_as, peer_aspect, self_node, stable_id, tagged_devices,
+    user_profile, wire_login, wire_user,
 };

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_model::{Node, NodeId, Owner, Tailnet, Timestamp, User, UserId};
-use mesh_policy::PeerView;
 use mesh_state::Snapshot;
 use mesh_wire as wire;
 
@@ -36,27 +35,45 @@ pub fn stable_id(id: NodeId) -> String {
     format!("n{id}")
 }
 
-/// What policy lets a viewer know of a peer. Viewers of a class know the same.
-pub fn peer_view(snapshot: &Snapshot, viewer: NodeId, peer: NodeId) -> PeerView {
-    PeerView {
-        addresses: snapshot.policy.addresses_seen(viewer, peer),
-        routes: snapshot.policy.routes_shown(viewer, peer),
+/// What viewers may see differently of a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PeerAspect {
+    /// Whether its IPv4 address is hidden.
+    pub hides_ipv4: bool,
+    /// Routes that go through it, exit routes included; sorted.
+    pub routes: Vec<IpNet>,
+}
+
+/// How a viewer sees a peer. Viewers of a class see it alike.
+pub fn peer_aspect(snapshot: &Snapshot, viewer: NodeId, peer: NodeId) -> PeerAspect {
+    let policy = &snapshot.policy;
+    PeerAspect {
+        hides_ipv4: policy.hides_ipv4(viewer) || policy.hides_ipv4(peer),
+        routes: policy.routes_shown(viewer, peer),
     }
 }
 
 /// A node as a viewer sees it that is its peer.
 pub fn peer(snapshot: &Snapshot, viewer: NodeId, node: &Node, context: &MapContext) -> wire::Node {
-    peer_as(node, peer_view(snapshot, viewer, node.id), snapshot.at, context)
+    peer_as(node, &peer_aspect(snapshot, viewer, node.id), snapshot.at, context)
 }
 
-/// A node at `at`, of which a peer knows `view`.
+/// A node at `at`, as peers see it.
 ///
 /// An expired one has neither endpoints nor home, for clients work out its expiry only when they rebuild
 /// their whole netmap. One that is online has no last-seen time: the Rust client takes both for neither.
-pub fn peer_as(node: &Node, view: PeerView, at: Timestamp, context: &MapContext) -> wire::Node {
+pub fn peer_as(
+    node: &Node,
+    aspect: &PeerAspect,
+    at: Timestamp,
+    context: &MapContext,
+) -> wire::Node {
+    let is_shown = |address: &IpAddr| !aspect.hides_ipv4 || address.is_ipv6();
+    let addresses: Vec<IpAddr> = node.addresses().filter(is_shown).collect();
+    let routes = &aspect.routes;
     let expired = node.is_expired(at);
     let online = node.session.is_some() && !expired;
-    let is_exit_node = view.routes.iter().any(|route| route.prefix_len() == 0);
+    let is_exit_node = routes.iter().any(|route| route.prefix_len() == 0);
     wire::Node {
         endpoints: if expired { Vec::new() } else { node.endpoints.clone() },
         home_derp: if expired { wire::DerpRegionId(0) } else { home_region(node, context) },
@@ -65,10 +82,10 @@ pub fn peer_as(node: &Node, view: PeerView, at: Timestamp, context: &MapContext)
         online: Some(online),
         last_seen: if online { None } else { node.last_seen_at },
         expired,
-        allowed_ips: allowed_ips(&view.addresses, &view.routes),
-        primary_routes: subnets(&view.routes),
+        allowed_ips: allowed_ips(&addresses, routes),
+        primary_routes: subnets(routes),
         cap_map: is_exit_node.then(|| (SUGGEST_EXIT_NODE.to_owned(), None)).into_iter().collect(),
-        ..base_node(node, view.addresses, context)
+        ..base_node(node, addresses, context)
     }
 }
 

@@ -151,6 +151,15 @@ pub struct CompiledPolicy {
     pub(crate) ssh: SshCache,
 }
 
+/// Whom the nodes of a class see.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight<'a> {
+    compiled: &'a CompiledPolicy,
+    /// Classes that it sees.
+    row: Option<&'a RoaringBitmap>,
+    sees_everybody: bool,
+}
+
 /// What [`CompiledPolicy::relation_size`] tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelationSize {
@@ -490,11 +499,12 @@ impl CompiledPolicy {
             || self.rows.get(one).is_some_and(|row| row.contains(other))
     }
 
-    /// Whether one more node of a viewer's class would see a node: its peers, and itself if nodes of its class see each
-    /// other.
-    pub fn does_class_see(&self, viewer: NodeId, node: NodeId) -> bool {
-        let slots = self.placed(viewer).zip(self.placed(node));
-        slots.is_some_and(|(viewer, node)| self.do_see(viewer.slot, node.slot))
+    /// Whom a viewer's class sees; `None` without such a node.
+    pub fn sight(&self, viewer: NodeId) -> Option<Sight<'_>> {
+        let slot = self.placed(viewer)?.slot;
+        let sees_everybody = self.everybody.contains(slot);
+        let row = (!sees_everybody).then(|| self.rows.get(slot)).flatten();
+        Some(Sight { compiled: self, row: row.map(|row| &**row), sees_everybody })
     }
 
     /// The peers of a node.
@@ -504,7 +514,7 @@ impl CompiledPolicy {
         peers
     }
 
-    /// What one more node of a viewer's class would have for peers: [`Self::does_class_see`] of each.
+    /// What one more node of a viewer's class would have for peers: [`Sight::sees`] of each.
     pub fn peers_of_class(&self, viewer: NodeId) -> RoaringBitmap {
         let Some(slot) = self.placed(viewer).map(|node| node.slot) else {
             return RoaringBitmap::new();
@@ -539,6 +549,18 @@ impl CompiledPolicy {
     pub(crate) fn seen_classes(&self, slot: u32) -> impl Iterator<Item = u32> {
         let row = self.rows.get(slot).map(|row| &**row);
         row.into_iter().flatten().chain(&*self.everybody)
+    }
+}
+
+impl Sight<'_> {
+    /// Whether one more node of the class would see a node: its peers, and itself if nodes of the class see each other.
+    pub fn sees(&self, node: NodeId) -> bool {
+        let slot = self.compiled.placed(node).map(|node| node.slot);
+        slot.is_some_and(|slot| {
+            self.sees_everybody
+                || self.row.is_some_and(|row| row.contains(slot))
+                || self.compiled.everybody.contains(slot)
+        })
     }
 }
 

@@ -275,9 +275,10 @@ impl Comparison<'_> {
 
     fn has_same_routes(&self, viewer: NodeId, routers: &[NodeId]) -> bool {
         let (old, new) = (self.old, self.new);
+        let Some(sight) = new.sight(viewer) else { return true };
         routers
             .iter()
-            .filter(|router| new.does_class_see(viewer, **router))
+            .filter(|router| sight.sees(**router))
             .all(|router| old.routes_shown(viewer, *router) == new.routes_shown(viewer, *router))
     }
 

@@ -35,7 +35,7 @@ mod ssh;
 mod view;
 
 pub use approvals::TagRefusal;
-pub use compiled::{ClassId, CompiledPolicy, RelationSize};
+pub use compiled::{ClassId, CompiledPolicy, RelationSize, Sight};
 pub use delta::PolicyDelta;
 pub use diff::{Change, Effect, PolicyDiff};
 pub use explain::{AllowingRule, Explanation, NearMiss, Party, Question, Verdict};

@@ -95,7 +95,7 @@ impl Beat {
         let (changed_at, versions) = (self.changed_at, self.versions.clone());
         let flush = Flush { number, snapshot, context, changed_at, versions };
         self.flushes.publish(flush, changes);
-        self.window.flushed(Instant::now(), self.flushes.streams());
+        self.window.flushed(Instant::now(), self.flushes.streams(), self.flushes.take_effort());
         self.metrics.flushed(changed_at);
     }
 }

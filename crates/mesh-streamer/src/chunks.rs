@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use mesh_model::{NodeId, UserId};
-use mesh_netmap::{MapContext, peer_view};
+use mesh_netmap::{MapContext, peer_aspect};
 use mesh_policy::ClassId;
 use roaring::RoaringBitmap;
 
@@ -159,8 +159,8 @@ impl Chunks {
     ) -> Chunk {
         let (mut json, mut owners) = (String::new(), BTreeSet::new());
         for id in peers.range(key.ids()).map(NodeId) {
-            let view = peer_view(&flush.snapshot, viewer, id);
-            let Some(text) = self.texts.get(&flush.snapshot, &flush.context, id, &view) else {
+            let aspect = peer_aspect(&flush.snapshot, viewer, id);
+            let Some(text) = self.texts.get(&flush.snapshot, &flush.context, id, &aspect) else {
                 continue;
             };
             if !key.is_first || !json.is_empty() {

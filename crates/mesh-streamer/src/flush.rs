@@ -4,9 +4,12 @@
 //! the next. What was sent is stored nowhere: it follows from the flush that a stream was told of.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
-use mesh_netmap::{Group, MapContext, Step};
+use mesh_model::NodeId;
+use mesh_netmap::{Comparisons, Group, MapContext, Step};
 use mesh_state::{ChangeSet, Snapshot};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -38,7 +41,8 @@ pub(crate) struct Span {
     changes: Arc<ChangeSet>,
     /// When the first of these changes was noticed.
     pub(crate) changed_at: Instant,
-    groups: Mutex<HashMap<Group, Arc<OnceLock<GroupFrames>>>>,
+    groups: Mutex<HashMap<Group, Arc<OnceLock<Arc<GroupFrames>>>>>,
+    comparisons: Comparisons,
 }
 
 impl Span {
@@ -51,9 +55,11 @@ impl Span {
         }
     }
 
-    /// What a group is told, to be made by whoever asks first.
-    pub(crate) fn group(&self, group: Group) -> Arc<OnceLock<GroupFrames>> {
-        lock(&self.groups).entry(group).or_default().clone()
+    /// What the group of a viewer is told, made by whoever asks first.
+    pub(crate) fn frames(&self, group: Group, viewer: NodeId) -> Arc<GroupFrames> {
+        let frames = lock(&self.groups).entry(group).or_default().clone();
+        let make = || Arc::new(GroupFrames::new(self.step().peers(viewer, &self.comparisons)));
+        frames.get_or_init(make).clone()
     }
 }
 
@@ -72,6 +78,8 @@ struct Passed {
 pub(crate) struct Flushes {
     kept: Mutex<Kept>,
     published: watch::Sender<u64>,
+    /// What streams took since the last flush to make what they were told of changes, in nanoseconds.
+    effort: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -88,7 +96,18 @@ impl Flushes {
         let published = watch::Sender::new(first.number);
         let newest = Arc::new(first);
         let kept = Kept { newest, log: VecDeque::new(), spans: HashMap::new() };
-        Self { kept: Mutex::new(kept), published }
+        Self { kept: Mutex::new(kept), published, effort: AtomicU64::new(0) }
+    }
+
+    /// Notes the time that a stream took to make what it was told of changes.
+    pub(crate) fn add_effort(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.effort.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// The time that all streams took together since this was last asked.
+    pub(crate) fn take_effort(&self) -> Duration {
+        Duration::from_nanos(self.effort.swap(0, Ordering::Relaxed))
     }
 
     pub(crate) fn newest(&self) -> Arc<Flush> {
@@ -127,7 +146,14 @@ impl Flushes {
         let span = spans.entry(from.number).or_insert_with(|| {
             let (changes, changed_at) = changes(log, newest.number - from.number)?;
             let (from, to) = (from.clone(), newest.clone());
-            Some(Arc::new(Span { from, to, changes, changed_at, groups: Mutex::default() }))
+            Some(Arc::new(Span {
+                from,
+                to,
+                changes,
+                changed_at,
+                groups: Mutex::default(),
+                comparisons: Comparisons::default(),
+            }))
         });
         (newest.clone(), span.clone())
     }

@@ -148,10 +148,10 @@ impl Workshop<'_> {
 
     fn write(self, peer: &ChangedPeer, json: &mut String) {
         if let Some(node) = &peer.held_back {
-            let text = serde_json::to_string(node).expect("invariant: wire types serialize");
+            let text = serde_json::to_string(&**node).expect("invariant: wire types serialize");
             return json.push_str(&text);
         }
-        let text = self.texts.get(self.snapshot, self.context, peer.id, &peer.view);
+        let text = self.texts.get(self.snapshot, self.context, peer.id, &peer.aspect);
         json.push_str(&text.expect("invariant: a changed peer is there"));
     }
 }

@@ -1,5 +1,7 @@
 //! What is measured of map streams.
 
+use std::time::Duration;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -169,9 +171,9 @@ impl Metrics {
     }
 
     /// What a stream is told was made.
-    pub(crate) fn built(&self, kind: Kind, since: Instant) {
+    pub(crate) fn built(&self, kind: Kind, time: Duration) {
         if let Some(histogram) = self.build_seconds.get(kind as usize) {
-            histogram.observe(since.elapsed().as_secs_f64());
+            histogram.observe(time.as_secs_f64());
         }
     }
 

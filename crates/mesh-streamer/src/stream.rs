@@ -16,7 +16,6 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use crate::chunks::PeerList;
 use crate::encode::{Message, fields};
 use crate::flush::{Flush, Span};
-use crate::group::GroupFrames;
 use crate::metrics::{Close, Kind};
 use crate::progress::Progress;
 use crate::streamer::{Configs, Shared, StreamerSettings};
@@ -215,7 +214,7 @@ impl MapStream {
             Some(message) => {
                 self.messages.push_back(message);
                 self.stand_at(flush);
-                self.shared.metrics.built(Kind::Full, since);
+                self.shared.metrics.built(Kind::Full, since.elapsed());
             }
             None => self.ended = true,
         }
@@ -250,18 +249,19 @@ impl MapStream {
                 let workshop = self.shared.workshop(newest, self.compression);
                 let messages = match peers {
                     None => workshop.filters(filters).into_iter().collect(),
-                    Some(group) => span
-                        .group(group)
-                        .get_or_init(|| GroupFrames::new(step.peers(self.node)))
-                        .messages(self.node, filters, workshop),
+                    Some(group) => {
+                        span.frames(group, self.node).messages(self.node, filters, workshop)
+                    }
                 };
                 self.messages.extend(messages);
                 if let Some(config) = config {
                     self.push(&config);
                 }
+                let time = since.elapsed();
+                self.shared.flushes.add_effort(time);
                 if !self.messages.is_empty() {
                     self.changed_at = Some(span.changed_at);
-                    self.shared.metrics.built(Kind::Delta, since);
+                    self.shared.metrics.built(Kind::Delta, time);
                 }
             }
         }

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use mesh_model::{Node, NodeId};
-use mesh_netmap::{MapContext, peer_as};
-use mesh_policy::PeerView;
+use mesh_netmap::{MapContext, PeerAspect, peer_as};
 use mesh_state::Snapshot;
 
 /// Most bytes of JSON that are kept: 80,000 nodes of the usual size. Beyond it all are forgotten.
@@ -20,7 +19,7 @@ const TEXTS_PER_NODE_MAX: usize = 8;
 struct Text {
     node: Arc<Node>,
     has_expired: bool,
-    view: PeerView,
+    aspect: PeerAspect,
     context: Arc<MapContext>,
     json: Arc<str>,
 }
@@ -33,13 +32,13 @@ pub(crate) struct Texts {
 }
 
 impl Texts {
-    /// A node as viewers see it that know `view` of it; `None` if there is none.
+    /// A node as viewers see it under an aspect; `None` if there is none.
     pub(crate) fn get(
         &self,
         snapshot: &Snapshot,
         context: &Arc<MapContext>,
         id: NodeId,
-        view: &PeerView,
+        aspect: &PeerAspect,
     ) -> Option<Arc<str>> {
         let node = snapshot.tailnet.node(id)?;
         let has_expired = node.is_expired(snapshot.at);
@@ -49,11 +48,11 @@ impl Texts {
                 && Arc::ptr_eq(&text.context, context)
         };
         if let Some(texts) = self.by_node.get(&id)
-            && let Some(text) = texts.iter().find(|text| is_of_node(text) && text.view == *view)
+            && let Some(text) = texts.iter().find(|text| is_of_node(text) && text.aspect == *aspect)
         {
             return Some(text.json.clone());
         }
-        let peer = peer_as(node, view.clone(), snapshot.at, context);
+        let peer = peer_as(node, aspect, snapshot.at, context);
         let json: Arc<str> =
             serde_json::to_string(&peer).expect("invariant: wire types serialize").into();
         self.make_room(json.len());
@@ -61,8 +60,8 @@ impl Texts {
         let kept = texts.iter().map(|text| text.json.len()).sum::<usize>();
         texts.retain(is_of_node);
         texts.truncate(TEXTS_PER_NODE_MAX - 1);
-        let (node, context, view) = (node.clone(), context.clone(), view.clone());
-        texts.push(Text { node, has_expired, view, context, json: json.clone() });
+        let (node, context, aspect) = (node.clone(), context.clone(), aspect.clone());
+        texts.push(Text { node, has_expired, aspect, context, json: json.clone() });
         let keeps = texts.iter().map(|text| text.json.len()).sum::<usize>();
         self.bytes.fetch_add(keeps.wrapping_sub(kept), Ordering::Relaxed);
         Some(json)

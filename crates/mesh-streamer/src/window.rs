@@ -1,7 +1,8 @@
 //! When the next flush may leave: soon after a quiet time, in growing steps while changes keep coming.
 //!
 //! A kernel write costs more than sealing what it carries, so the number of messages is what counts. That is a matter of
-//! how many streams are open: few of them are told of each change by itself, whatever comes.
+//! how many streams are open: few of them are told of each change by itself, whatever comes. Where much policy lies
+//! between nodes, it is the making of messages that counts; that is measured.
 
 use std::time::Duration;
 
@@ -14,8 +15,15 @@ const LEAD: Duration = Duration::from_millis(10);
 /// The shortest time between two flushes.
 const WINDOW_MIN: Duration = Duration::from_millis(25);
 
-/// The longest time that a change is held back.
+/// The longest time that a change is held back for the number of streams.
 const WINDOW_MAX: Duration = Duration::from_millis(250);
+
+/// The longest time that a change is held back because of what the last flush took.
+const EFFORT_WINDOW_MAX: Duration = Duration::from_secs(1);
+
+/// How far windows grow with the time that all streams together took to make what they were told last: on two cores
+/// flushes then take a quarter of them.
+const WINDOW_PER_EFFORT: u32 = 2;
 
 /// How far windows grow for each open stream: some six times what a message to it costs.
 const WINDOW_PER_STREAM: Duration = Duration::from_micros(125);
@@ -39,12 +47,14 @@ impl Window {
         earliest.max(changed_at + lead)
     }
 
-    /// Takes note of a flush at `now` to a number of streams: the window doubles while flushes follow each other closely
-    /// and shrinks to the least after a pause.
-    pub(crate) fn flushed(&mut self, now: Instant, streams: usize) {
+    /// Takes note of a flush at `now` to a number of streams, which had taken `effort` for what they were told before:
+    /// the window doubles while flushes follow each other closely and shrinks to the least after a pause.
+    pub(crate) fn flushed(&mut self, now: Instant, streams: usize, effort: Duration) {
         let is_close = self.last.is_some_and(|last| now - last < 2 * self.width);
         let streams = u32::try_from(streams).unwrap_or(u32::MAX);
-        let widest = WINDOW_PER_STREAM.saturating_mul(streams).clamp(WINDOW_MIN, WINDOW_MAX);
+        let for_writes = WINDOW_PER_STREAM.saturating_mul(streams).min(WINDOW_MAX);
+        let for_effort = effort.saturating_mul(WINDOW_PER_EFFORT).min(EFFORT_WINDOW_MAX);
+        let widest = for_writes.max(for_effort).max(WINDOW_MIN);
         self.width = if is_close { (2 * self.width).min(widest) } else { WINDOW_MIN };
         self.last = Some(now);
     }
@@ -55,10 +65,10 @@ mod tests {
     use super::*;
 
     /// How long each of some flushes is apart from the next, in milliseconds, when changes keep coming.
-    fn gaps(streams: usize) -> [u128; 6] {
+    fn gaps(streams: usize, effort: Duration) -> [u128; 6] {
         let (mut now, mut window) = (Instant::now(), Window::new());
         std::array::from_fn(|_| {
-            window.flushed(now, streams);
+            window.flushed(now, streams, effort);
             let next = window.due(now, false);
             let gap = next - now;
             now = next;
@@ -68,16 +78,23 @@ mod tests {
 
     #[test]
     fn windows_grow_to_a_limit_that_the_number_of_streams_sets() {
-        assert_eq!(gaps(10_000), [25, 50, 100, 200, 250, 250]);
-        assert_eq!(gaps(1_000), [25, 50, 100, 125, 125, 125]);
-        assert_eq!(gaps(3), [25; 6]);
+        let effort = Duration::from_millis(1);
+        assert_eq!(gaps(10_000, effort), [25, 50, 100, 200, 250, 250]);
+        assert_eq!(gaps(1_000, effort), [25, 50, 100, 125, 125, 125]);
+        assert_eq!(gaps(3, effort), [25; 6]);
+    }
+
+    #[test]
+    fn windows_grow_to_twice_the_effort_of_a_flush() {
+        assert_eq!(gaps(1_000, Duration::from_millis(90)), [25, 50, 100, 180, 180, 180]);
+        assert_eq!(gaps(3, Duration::from_secs(9)), [25, 50, 100, 200, 400, 800]);
     }
 
     #[test]
     fn first_flush_waits_for_what_belongs_to_it_unless_it_is_urgent() {
         let (now, mut window) = (Instant::now(), Window::new());
         assert_eq!((window.due(now, false), window.due(now, true)), (now + LEAD, now));
-        window.flushed(now, 3);
+        window.flushed(now, 3, Duration::ZERO);
         assert_eq!(window.due(now, true) - now, WINDOW_MIN);
         let later = now + WINDOW_MAX;
         assert_eq!(window.due(later, true), later);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use mesh_client::{Applied, Netmap};
 use mesh_keys::DiscoPublic;
 use mesh_model::NodeId;
-use mesh_netmap::{Differences, Group, MapContext, PeersDelta, Step, Told, full, withdrawal};
+use mesh_netmap::{
+    Comparisons, Differences, Group, MapContext, PeersDelta, Step, Told, full, withdrawal,
+};
 use mesh_policy::{CompiledPolicy, NodeFacts, UserFacts};
 use mesh_state::Snapshot;
 use mesh_wire::{MapResponse, SessionRules, is_incremental};
@@ -93,13 +95,14 @@ impl Viewer {
 
     /// What the viewer's group is told of its peers, whichever of them is asked for it.
     fn shared(&self, step: Step<'_>, group: Group) -> PeersDelta {
-        let shared = step.peers(self.node);
+        let shared = step.peers(self.node, &Comparisons::default());
+        let known = Comparisons::default();
         for node in step.to.tailnet.nodes().map(|node| node.id) {
             let Told::Differences(Differences { peers: Some(theirs), .. }) = step.tell(node) else {
                 continue;
             };
             if theirs == group {
-                assert_eq!(shared, step.peers(node));
+                assert_eq!(shared, step.peers(node, &known));
             }
         }
         shared
