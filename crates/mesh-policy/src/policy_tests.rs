@@ -99,6 +99,10 @@ impl CompiledPolicy {
 
     fn make_report(&self) -> TestReport {
         let policy = self.policy();
+        if policy.tests.is_empty() && policy.ssh_tests.is_empty() {
+            // Most policies have none, and what tests ask of is as much work as the policy itself.
+            return TestReport { tests: Vec::new() };
+        }
         let named = named_selectors(policy);
         let asked = Asked::new(self, named);
         let mut packets = PacketTests::new(&asked);
