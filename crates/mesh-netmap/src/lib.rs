@@ -4,12 +4,14 @@
 //! stream holds exactly the full netmap of the newest snapshot that it was told of. Encoding, framing and
 //! pacing are `mesh-streamer`'s business.
 
+mod audience;
 mod context;
 mod delta;
 mod full;
 mod peers;
 mod to_wire;
 
+pub use audience::Audience;
 pub use context::{MapContext, magic_dns_routes};
 pub use delta::{Differences, Group, Step, Told, deleted_node};
 pub use full::{Withdrawal, full, full_own, full_shared, visible_peers, withdrawal};

@@ -60,12 +60,17 @@ impl Viewer {
                 let messages = peers.messages(self.node, filters, to, &self.context);
                 messages.into_iter().chain(config.map(|config| *config)).collect()
             }
-            Told::Everything => return self.wake_in(house, self.context.clone()),
+            Told::Everything => {
+                assert!(step.audience().contains(self.node), "it is told everything");
+                return self.wake_in(house, self.context.clone());
+            }
             Told::Gone(last) => {
                 self.has_ended = true;
                 last.into_iter().map(|last| *last).collect()
             }
         };
+        let is_told = self.has_ended || !messages.is_empty();
+        assert!(!is_told || step.audience().contains(self.node), "{messages:#?}");
         self.advance(house, &messages);
         messages
     }
