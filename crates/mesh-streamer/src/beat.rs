@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use mesh_netmap::MapContext;
-use mesh_state::Snapshot;
+use mesh_netmap::{Audience, MapContext, Step};
+use mesh_state::{ChangeSet, Snapshot};
 use mesh_store::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::flush::{Flush, Flushes};
 use crate::metrics::Metrics;
+use crate::progress::OpenStreams;
 use crate::versions::Versions;
 use crate::window::Window;
 
@@ -20,6 +21,7 @@ pub(crate) struct Beat {
     store: Handle,
     contexts: watch::Receiver<Arc<MapContext>>,
     flushes: Arc<Flushes>,
+    open: Arc<OpenStreams>,
     versions: Versions,
     window: Window,
     /// When the first of the changes was noticed that the next flush tells of.
@@ -31,6 +33,7 @@ impl Beat {
     pub(crate) fn new(
         store: Handle,
         mut contexts: watch::Receiver<Arc<MapContext>>,
+        open: Arc<OpenStreams>,
         metrics: Metrics,
     ) -> Self {
         let changed_at = Instant::now();
@@ -40,7 +43,7 @@ impl Beat {
         let first = Flush { number: 0, snapshot, context, changed_at, versions: versions.clone() };
         let flushes = Arc::new(Flushes::new(first));
         let window = Window::new();
-        Self { store, contexts, flushes, versions, window, changed_at, metrics }
+        Self { store, contexts, flushes, open, versions, window, changed_at, metrics }
     }
 
     pub(crate) fn flushes(&self) -> Arc<Flushes> {
@@ -93,11 +96,23 @@ impl Beat {
         self.versions.note(number, changes.as_ref());
         let context = self.contexts.borrow_and_update().clone();
         let (changed_at, versions) = (self.changed_at, self.versions.clone());
-        let flush = Flush { number, snapshot, context, changed_at, versions };
-        self.flushes.publish(flush, changes);
-        self.window.flushed(Instant::now(), self.flushes.streams(), self.flushes.take_effort());
+        let flush = Arc::new(Flush { number, snapshot, context, changed_at, versions });
+        let audience = audience(&told, &flush, changes.as_ref());
+        self.flushes.publish(flush.clone(), changes);
+        self.open.pass(&flush, &audience);
+        self.window.flushed(Instant::now(), self.open.count(), self.flushes.take_effort());
         self.metrics.flushed(changed_at);
     }
+}
+
+/// Whom it concerns that a flush follows another.
+fn audience(from: &Flush, to: &Flush, changes: Option<&ChangeSet>) -> Audience {
+    let changes = changes.filter(|_| Arc::ptr_eq(&from.context, &to.context));
+    let step = |changes| {
+        let (from, context) = (&from.snapshot, &to.context);
+        Step { from, to: &to.snapshot, changes, context }
+    };
+    changes.map_or(Audience::Everybody, |changes| step(changes).audience())
 }
 
 fn has_same_policy(one: &Snapshot, other: &Snapshot) -> bool {

@@ -11,7 +11,6 @@ use std::time::Duration;
 use mesh_model::NodeId;
 use mesh_netmap::{Comparisons, Group, MapContext, Step};
 use mesh_state::{ChangeSet, Snapshot};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::group::GroupFrames;
@@ -77,7 +76,6 @@ struct Passed {
 #[derive(Debug)]
 pub(crate) struct Flushes {
     kept: Mutex<Kept>,
-    published: watch::Sender<u64>,
     /// What streams took since the last flush to make what they were told of changes, in nanoseconds.
     effort: AtomicU64,
 }
@@ -93,10 +91,9 @@ struct Kept {
 
 impl Flushes {
     pub(crate) fn new(first: Flush) -> Self {
-        let published = watch::Sender::new(first.number);
         let newest = Arc::new(first);
         let kept = Kept { newest, log: VecDeque::new(), spans: HashMap::new() };
-        Self { kept: Mutex::new(kept), published, effort: AtomicU64::new(0) }
+        Self { kept: Mutex::new(kept), effort: AtomicU64::new(0) }
     }
 
     /// Notes the time that a stream took to make what it was told of changes.
@@ -114,29 +111,15 @@ impl Flushes {
         lock(&self.kept).newest.clone()
     }
 
-    /// The number of the newest flush, and word of each later one.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.published.subscribe()
-    }
-
-    /// How many streams want word of flushes.
-    pub(crate) fn streams(&self) -> usize {
-        self.published.receiver_count()
-    }
-
-    pub(crate) fn publish(&self, flush: Flush, changed: Option<ChangeSet>) {
-        let number = flush.number;
-        {
-            let mut kept = lock(&self.kept);
-            if kept.log.len() == FLUSHES_MAX {
-                kept.log.pop_front();
-            }
-            let changed_at = flush.changed_at;
-            kept.log.push_back(Passed { changed: changed.map(Arc::new), changed_at });
-            kept.newest = Arc::new(flush);
-            kept.spans.clear();
+    pub(crate) fn publish(&self, flush: Arc<Flush>, changed: Option<ChangeSet>) {
+        let mut kept = lock(&self.kept);
+        if kept.log.len() == FLUSHES_MAX {
+            kept.log.pop_front();
         }
-        self.published.send_replace(number);
+        let changed_at = flush.changed_at;
+        kept.log.push_back(Passed { changed: changed.map(Arc::new), changed_at });
+        kept.newest = flush;
+        kept.spans.clear();
     }
 
     /// The newest flush, and the way to it from an earlier one, if that is still known.

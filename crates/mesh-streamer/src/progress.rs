@@ -1,4 +1,5 @@
-//! How far each open stream is, for people who look into a running server.
+//! How far each open stream is: for the beat, which wakes those that a flush concerns and moves the others on, and for
+//! people who look into a running server.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mesh_model::{NodeId, SessionId};
+use mesh_netmap::Audience;
+use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::flush::Flush;
 
 /// How far an open stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,20 +30,43 @@ pub struct StreamStatus {
     pub bytes: u64,
 }
 
-/// What an open stream notes as it goes.
+/// Where an open stream is, and what it notes as it goes.
 #[derive(Debug)]
 pub(crate) struct Progress {
     node: NodeId,
     pub(crate) opened_at: Instant,
-    /// Number of the flush it was told of last, plus one; zero for none.
-    told: AtomicU64,
+    /// The flush that it was told of last.
+    cursor: Mutex<Option<Arc<Flush>>>,
+    /// Wakes it.
+    news: Notify,
     messages: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl Progress {
-    pub(crate) fn told(&self, flush: u64) {
-        self.told.store(flush + 1, Ordering::Relaxed);
+    pub(crate) fn cursor(&self) -> Option<Arc<Flush>> {
+        lock(&self.cursor).clone()
+    }
+
+    pub(crate) fn stand_at(&self, flush: Arc<Flush>) {
+        *lock(&self.cursor) = Some(flush);
+    }
+
+    /// Waits until there may be something to tell.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// Moves a stream on that a flush does not concern and that was told of the one before; wakes any other.
+    fn pass(&self, flush: &Arc<Flush>, audience: &Audience) {
+        if !audience.contains(self.node)
+            && let Some(cursor) = &mut *lock(&self.cursor)
+            && cursor.number + 1 == flush.number
+        {
+            *cursor = flush.clone();
+            return;
+        }
+        self.news.notify_one();
     }
 
     pub(crate) fn sent(&self, bytes: u64) {
@@ -47,12 +75,12 @@ impl Progress {
     }
 
     fn status(&self, session: SessionId, newest: u64) -> StreamStatus {
-        let told = self.told.load(Ordering::Relaxed);
+        let cursor = lock(&self.cursor);
         StreamStatus {
             node: self.node,
             session,
             open_for: self.opened_at.elapsed(),
-            flushes_behind: (told > 0).then(|| (newest + 1).saturating_sub(told)),
+            flushes_behind: cursor.as_ref().map(|told| newest.saturating_sub(told.number)),
             messages: self.messages.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
         }
@@ -68,24 +96,36 @@ impl OpenStreams {
         let progress = Arc::new(Progress {
             node,
             opened_at: Instant::now(),
-            told: AtomicU64::new(0),
+            cursor: Mutex::default(),
+            news: Notify::new(),
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         });
-        self.lock().insert(session, progress.clone());
+        // It begins with a full map.
+        progress.news.notify_one();
+        lock(&self.0).insert(session, progress.clone());
         progress
     }
 
     pub(crate) fn remove(&self, session: SessionId) {
-        self.lock().remove(&session);
+        lock(&self.0).remove(&session);
     }
 
     /// Where all of them are while `newest` is the number of the newest flush, in no order.
     pub(crate) fn status(&self, newest: u64) -> Vec<StreamStatus> {
-        self.lock().iter().map(|(session, progress)| progress.status(*session, newest)).collect()
+        lock(&self.0).iter().map(|(session, progress)| progress.status(*session, newest)).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Progress>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.0).len()
     }
+
+    /// Has those know of a flush whom it may concern. It has been published.
+    pub(crate) fn pass(&self, flush: &Arc<Flush>, audience: &Audience) {
+        lock(&self.0).values().for_each(|progress| progress.pass(flush, audience));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

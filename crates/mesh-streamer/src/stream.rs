@@ -10,7 +10,6 @@ use mesh_model::{NodeId, SessionId};
 use mesh_netmap::{Differences, Told, full_own, full_shared, visible_peers, withdrawal};
 use mesh_state::{Command, Snapshot};
 use mesh_wire::{MapResponse, SessionRules};
-use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::chunks::PeerList;
@@ -41,11 +40,6 @@ pub struct MapStream {
     compression: Compression,
     /// The epoch in which its session began: it is told of nothing earlier.
     opened_at: u64,
-    flushes: watch::Receiver<u64>,
-    /// The flush that it last looked at.
-    seen: Option<u64>,
-    /// What it was told of last.
-    cursor: Option<Arc<Flush>>,
     /// Messages that are due, in order: those of one step.
     messages: VecDeque<Message>,
     spoke_at: Instant,
@@ -75,13 +69,10 @@ impl MapStream {
         let silence = Box::pin(sleep_until(now + keep_alive_period(&shared.settings, session)));
         Self {
             opened_at: shared.store.snapshot().epoch,
-            flushes: shared.flushes.subscribe(),
             shared,
             node,
             session,
             compression,
-            seen: None,
-            cursor: None,
             messages: VecDeque::new(),
             spoke_at: now,
             silence,
@@ -149,9 +140,8 @@ impl MapStream {
     }
 
     async fn wait(&mut self) -> Wake {
-        let seen = self.seen;
         let period = keep_alive_period(&self.shared.settings, self.session);
-        let (flushes, silence, spoke_at) = (&mut self.flushes, &mut self.silence, self.spoke_at);
+        let (silence, spoke_at) = (&mut self.silence, self.spoke_at);
         let silent = async {
             loop {
                 silence.as_mut().await;
@@ -165,26 +155,24 @@ impl MapStream {
             // Rank: the end, changes, signs of life.
             biased;
             () = self.shared.stop.cancelled() => Wake::Stop,
-            // The sender lives as long as the server; if it goes, so does the stream.
-            newest = flushes.wait_for(|newest| Some(*newest) > seen) => {
-                if newest.is_ok() { Wake::Flush } else { Wake::Stop }
-            }
+            () = self.progress.news() => Wake::Flush,
             () = silent => Wake::Silence,
         }
     }
 
     /// Tells what is between the cursor and the newest flush.
     fn catch_up(&mut self) {
-        let Some(cursor) = self.cursor.clone() else {
+        let Some(cursor) = self.progress.cursor() else {
             let newest = self.shared.flushes.newest();
-            self.seen = Some(newest.number);
             if newest.snapshot.epoch >= self.opened_at {
                 self.tell_everything(newest, None);
             }
             return;
         };
         let (newest, span) = self.shared.flushes.since(&cursor);
-        self.seen = Some(newest.number);
+        if newest.number == cursor.number {
+            return;
+        }
         match span.filter(|_| Arc::ptr_eq(&newest.context, &cursor.context)) {
             Some(span) => self.tell_changes(&newest, &cursor, &span),
             None => self.tell_everything(newest, Some(&cursor)),
@@ -213,16 +201,11 @@ impl MapStream {
         match self.shared.full(&flush, self.node, withdrawn.ssh_policy, self.compression) {
             Some(message) => {
                 self.messages.push_back(message);
-                self.stand_at(flush);
+                self.progress.stand_at(flush);
                 self.shared.metrics.built(Kind::Full, since.elapsed());
             }
             None => self.ended = true,
         }
-    }
-
-    fn stand_at(&mut self, flush: Arc<Flush>) {
-        self.progress.told(flush.number);
-        self.cursor = Some(flush);
     }
 
     fn tell_changes(&mut self, newest: &Arc<Flush>, cursor: &Flush, span: &Span) {
@@ -265,7 +248,7 @@ impl MapStream {
                 }
             }
         }
-        self.stand_at(newest.clone());
+        self.progress.stand_at(newest.clone());
     }
 
     /// Whether the node is held by another stream, or by none although its key is good. A node that has logged

@@ -57,7 +57,7 @@ pub(crate) struct Shared {
     pub(crate) encoder: Encoder,
     pub(crate) chunks: Chunks,
     pub(crate) configs: Mutex<Configs>,
-    pub(crate) open: OpenStreams,
+    pub(crate) open: Arc<OpenStreams>,
     pub(crate) metrics: Metrics,
     _beat: AbortOnDropHandle<()>,
 }
@@ -90,7 +90,8 @@ impl Streamer {
         stop: CancellationToken,
         metrics: Metrics,
     ) -> Self {
-        let beat = Beat::new(store.clone(), contexts, metrics.clone());
+        let open = Arc::<OpenStreams>::default();
+        let beat = Beat::new(store.clone(), contexts, open.clone(), metrics.clone());
         let flushes = beat.flushes();
         let configs = Configs { context: flushes.newest().context.clone(), pieces: Vec::new() };
         Self(Arc::new(Shared {
@@ -101,7 +102,7 @@ impl Streamer {
             encoder: Encoder::new(metrics.clone()),
             chunks: Chunks::default(),
             configs: Mutex::new(configs),
-            open: OpenStreams::default(),
+            open,
             metrics,
             _beat: AbortOnDropHandle::new(tokio::spawn(beat.run(stop.clone()))),
             stop,

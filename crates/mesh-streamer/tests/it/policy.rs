@@ -5,8 +5,9 @@ use std::sync::Arc;
 use mesh_policy::Policy;
 use mesh_state::{Command, NewPolicy};
 use mesh_streamer::Compression;
+use tokio::time::sleep;
 
-use crate::lab::{Lab, check_quiet, next, ports};
+use crate::lab::{Lab, QUIET, check_quiet, next, ports};
 
 /// Puts a policy in force under which alice's nodes reach some destination.
 async fn set_policy(lab: &Lab, destination: &str) {
@@ -80,5 +81,29 @@ async fn a_policy_is_felt_on_an_open_stream() {
     set_policy(&lab, "*:*").await;
     let told = next(&mut stream).await.expect("a message");
     assert_eq!((told.peers_changed.len(), told.packet_filters.len()), (1, 1));
+    check_quiet(&mut stream).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_a_change_does_not_concern_is_up_to_date_without_being_woken() {
+    let lab = Lab::new().await;
+    let (viewer, other) = (lab.join(1).await, lab.join(2).await);
+    set_policy(&lab, "tag:web:*").await;
+    let mut stream = lab.follow(viewer).await;
+    check_quiet(&mut stream).await;
+    let behind = || lab.streamer.streams().iter().find_map(|stream| stream.flushes_behind);
+    for port in 1..=3 {
+        lab.move_to(other, port).await;
+        sleep(QUIET).await;
+        assert_eq!(behind(), Some(0), "nobody reads the stream");
+    }
+    tag(&lab, other).await;
+    sleep(QUIET).await;
+    lab.move_to(other, 7).await;
+    sleep(QUIET).await;
+    assert_eq!(behind(), Some(2), "it has something to tell");
+    let told = next(&mut stream).await.expect("a message");
+    assert_eq!(told.peers_changed.len(), 1, "all of it at once");
+    assert_eq!(behind(), Some(0));
     check_quiet(&mut stream).await;
 }
