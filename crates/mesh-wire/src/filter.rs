@@ -4,6 +4,8 @@
 //!
 //! Source: tailscale `tailcfg/tailcfg.go`, `FilterRule` and what it holds.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 
 use crate::CapMap;
@@ -13,7 +15,7 @@ wire_struct! {
     /// Lets sources reach ports of the node, or grants them capabilities there; never both.
     pub struct FilterRule {
         /// Address, CIDR, `a-b`, `*` or `cap:<node attribute>`.
-        pub src_ips: Vec<String> = "SrcIPs" (always);
+        pub src_ips: Arc<[Arc<str>]> = "SrcIPs" (always);
         /// What may be reached. Excludes `cap_grant`.
         pub dst_ports: Vec<NetPortRange> = "DstPorts";
         /// IP protocol numbers; empty is TCP, UDP and ICMP.
@@ -27,7 +29,7 @@ wire_struct! {
     /// Destination addresses with ports.
     pub struct NetPortRange {
         /// Address, CIDR, `a-b` or `*`.
-        pub ip: String = "IP" (always);
+        pub ip: Arc<str> = "IP" (always);
         /// The ports.
         pub ports: PortRange = "Ports" (always);
     }

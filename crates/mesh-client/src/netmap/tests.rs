@@ -151,7 +151,7 @@ fn patch_sets_what_it_says_and_nothing_else() {
 }
 
 fn rules(source: &str) -> Vec<FilterRule> {
-    vec![FilterRule { src_ips: vec![source.to_owned()], ..FilterRule::default() }]
+    vec![FilterRule { src_ips: [source.into()].into(), ..FilterRule::default() }]
 }
 
 fn filters(named: &[(&str, Option<Vec<FilterRule>>)]) -> MapResponse {

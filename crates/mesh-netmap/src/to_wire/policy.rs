@@ -61,7 +61,7 @@ fn filter_rules(rules: &[FilterRule]) -> Vec<wire::FilterRule> {
 
 fn filter_rule(rule: &FilterRule) -> wire::FilterRule {
     wire::FilterRule {
-        src_ips: rule.src_ips.iter().map(|ips| String::from(&**ips)).collect(),
+        src_ips: rule.src_ips.clone(),
         dst_ports: rule.dst_ports.iter().map(net_port_range).collect(),
         ip_proto: rule.ip_proto.map(i32::from).into_iter().collect(),
         cap_grant: rule.cap_grant.iter().map(cap_grant).collect(),
@@ -70,7 +70,7 @@ fn filter_rule(rule: &FilterRule) -> wire::FilterRule {
 
 fn net_port_range(range: &NetPortRange) -> wire::NetPortRange {
     wire::NetPortRange {
-        ip: String::from(&*range.ip),
+        ip: range.ip.clone(),
         ports: wire::PortRange { first: range.ports.first, last: range.ports.last },
     }
 }

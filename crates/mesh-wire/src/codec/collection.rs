@@ -40,6 +40,16 @@ impl<T: Wire> Wire for Arc<T> {
     }
 }
 
+impl<T: Wire> Wire for Arc<[T]> {
+    fn is_empty(&self) -> bool {
+        <[T]>::is_empty(self)
+    }
+
+    fn read<'de, D: Deserializer<'de>>(from: D, max: usize) -> Result<Option<Self>, D::Error> {
+        Ok(Vec::read(from, max)?.map(Self::from))
+    }
+}
+
 /// Reads a list or map, or `null`, of at most `max` elements.
 struct Elements<T> {
     max: usize,

@@ -139,6 +139,18 @@ impl<T: Sample> Sample for Arc<T> {
     }
 }
 
+impl Sample for Arc<str> {
+    fn sample(from: &mut Source) -> Self {
+        String::sample(from).into()
+    }
+}
+
+impl<T: Sample> Sample for Arc<[T]> {
+    fn sample(from: &mut Source) -> Self {
+        Vec::sample(from).into()
+    }
+}
+
 impl<T: Sample> Sample for Vec<T> {
     fn sample(from: &mut Source) -> Self {
         (0..from.below(3)).map(|_| T::sample(from)).collect()

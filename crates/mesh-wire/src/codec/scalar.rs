@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -71,6 +72,7 @@ leaf! {
 
 text! {
     String, |text| Ok::<_, Infallible>(Some(text.to_owned())), |text| text.is_empty();
+    Arc<str>, |text| Ok::<_, Infallible>(Some(text.into())), |text| str::is_empty(text);
     IpAddr, |text| present(text), |_address| false;
     IpNet, |text| present(text), |_prefix| false;
     Timestamp, |text| present(text).map(not_zero_time), |_time| false;

@@ -42,8 +42,8 @@ fn an_empty_base_filter_denies() {
 #[test]
 fn named_filters_are_deleted_by_null_and_emptied_by_an_empty_list() {
     let rule = FilterRule {
-        src_ips: vec!["100.64.0.1-100.64.0.9".to_owned()],
-        dst_ports: vec![NetPortRange { ip: "*".to_owned(), ports: PortRange::ANY }],
+        src_ips: ["100.64.0.1-100.64.0.9".into()].into(),
+        dst_ports: vec![NetPortRange { ip: "*".into(), ports: PortRange::ANY }],
         ..FilterRule::default()
     };
     let filters = [("*", None), ("a", Some(Vec::new())), ("b", Some(vec![rule]))];

@@ -187,9 +187,9 @@ fn dns_config() -> DnsConfig {
 
 fn ports_rule() -> FilterRule {
     FilterRule {
-        src_ips: texts(["100.64.0.0-100.64.0.30", "fd7a:115c:a1e0::/48", "cap:x"]),
+        src_ips: ["100.64.0.0-100.64.0.30", "fd7a:115c:a1e0::/48", "cap:x"].map(Into::into).into(),
         dst_ports: vec![NetPortRange {
-            ip: "100.64.0.10".to_owned(),
+            ip: "100.64.0.10".into(),
             ports: PortRange { first: 22, last: 443 },
         }],
         ip_proto: vec![6],
@@ -203,7 +203,7 @@ fn grant_rule() -> FilterRule {
         ("example.com/cap/x".to_owned(), Some(vec![json!({ "routes": ["*"] }).into()])),
     ];
     FilterRule {
-        src_ips: texts(["*"]),
+        src_ips: ["*"].map(Into::into).into(),
         cap_grant: vec![CapGrant {
             dsts: vec!["100.64.0.10/32".parse().unwrap()],
             cap_map: caps.into(),
