@@ -3,6 +3,7 @@
 //! A dev-dependency of other crates, never part of the program.
 
 mod clock;
+pub mod commands;
 mod database;
 mod fixtures;
 pub mod large;

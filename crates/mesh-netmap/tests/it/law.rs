@@ -1,21 +1,15 @@
 //! The law, by simulation: random commands, and viewers that wake when they like.
 
-use std::fmt::Debug;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-use mesh_model::{Hostinfo, Node, PreauthKeyId, Tag, UserId};
+use mesh_model::{Node, PreauthKeyId, UserId};
 use mesh_netmap::MapContext;
-use mesh_state::{Command, NewUser, NodeUpdate, Registration, Settings};
+use mesh_state::{Command, NewUser, Registration, Settings};
 use mesh_testkit::random::{Random, Sections};
-use mesh_testkit::{at, disco_key, new_user, node_key, registration};
+use mesh_testkit::{at, commands, new_user, node_key, registration};
 use proptest::prelude::*;
 
-use crate::house::{
-    ALICES, BOBS, EPHEMERAL, House, LIFETIME, TAGGED, context_with, parsed, set_policy,
-    with_peer_api,
-};
+use crate::house::{ALICES, BOBS, EPHEMERAL, House, LIFETIME, TAGGED, context_with};
 use crate::viewer::Viewer;
 
 /// Something that happens, by a number that picks the node among those that are there.
@@ -90,7 +84,7 @@ fn command(house: &House, sections: &mut Option<Sections>, event: &Event) -> Opt
             let node = node(pick)?;
             Command::Disconnect { node: node.id, session: node.session? }
         }
-        Event::Update { pick, what, offered } => update(node(pick)?, *what, *offered),
+        Event::Update { pick, what, offered } => commands::update(node(pick)?, *what, *offered),
         Event::Expire { pick, at: expires } => Command::SetNodeExpiry {
             node: node(pick)?.id,
             expires_at: expires.map(|expires| at(house.now + expires)),
@@ -99,10 +93,10 @@ fn command(house: &House, sections: &mut Option<Sections>, event: &Event) -> Opt
             Command::RenameNode { node: node(pick)?.id, name: name.clone() }
         }
         Event::Tag { pick, tags } => {
-            Command::TagNode { node: node(pick)?.id, tags: self::tags(*tags) }
+            Command::TagNode { node: node(pick)?.id, tags: commands::tags(*tags) }
         }
         Event::ApproveRoutes { pick, routes } => {
-            Command::ApproveRoutes { node: node(pick)?.id, routes: self::routes(*routes) }
+            Command::ApproveRoutes { node: node(pick)?.id, routes: commands::routes(*routes) }
         }
         Event::Delete(pick) => Command::DeleteNode { node: node(pick)?.id },
         Event::RenameUser { user, name } => {
@@ -110,11 +104,11 @@ fn command(house: &House, sections: &mut Option<Sections>, event: &Event) -> Opt
         }
         Event::SetPolicy(seed) => {
             *sections = Some(Sections::new(&mut Random::new(*seed)));
-            random_policy(sections.as_ref()?)
+            commands::set_policy(sections.as_ref()?)
         }
         Event::EditPolicy(seed) => {
             sections.as_mut()?.edit(&mut Random::new(*seed));
-            random_policy(sections.as_ref()?)
+            commands::set_policy(sections.as_ref()?)
         }
     })
 }
@@ -131,54 +125,6 @@ fn register(machine: u64, key: u64, preauth_key: u64, kind: u8) -> Command {
         old_node_key: (kind == 2).then(|| node_key(key - 1)),
         ..registration(machine, key)
     }))
-}
-
-/// A node tells of itself; each digit is a field, and most change nothing.
-fn update(node: &Node, what: [u8; 6], offered: u8) -> Command {
-    let [disco, endpoints, home, hostname, peer_api, version] = what;
-    let hostinfo = Hostinfo {
-        hostname: format!("host {hostname}"),
-        routable_ips: routes(offered),
-        ..with_peer_api(node.hostinfo.clone(), peer_api.into())
-    };
-    // A node that is offline has no new disco key: Go clients would hold on to the old one.
-    let rotates = disco == 0 && node.session.is_some();
-    Command::UpdateNode(Box::new(NodeUpdate {
-        node: node.id,
-        node_key: node.node_key,
-        disco_key: if rotates { disco_key(u64::from(node.id.0) + 100) } else { node.disco_key },
-        hostinfo: (hostname != 2).then_some(hostinfo),
-        endpoints: (0..endpoints).map(|number| ([192, 0, 2, number], 1).into()).collect(),
-        home_derp: Some(home.into()).filter(|home| *home != 0),
-        capability_version: 130 + u32::from(version == 0),
-    }))
-}
-
-/// Routes by bits: nested ones, one with addresses of nodes inside, and the Internet.
-fn routes(bits: u8) -> Vec<IpNet> {
-    let all =
-        ["10.0.0.0/8", "0.0.0.0/0", "10.1.0.0/16", "100.64.0.0/29", "8.8.8.0/24", "fd00:1::/64"];
-    by_bits(all, bits)
-}
-
-/// One or two tags, by bits and by number.
-fn tags(number: u8) -> Vec<Tag> {
-    let all = ["tag:db", "tag:exit", "tag:lab", "tag:relay", "tag:router", "tag:web"];
-    by_bits(all, 1 << (number % 6) | 1 << (number / 6 % 6))
-}
-
-fn by_bits<const N: usize, T: FromStr<Err: Debug>>(all: [&str; N], bits: u8) -> Vec<T> {
-    let is_set = |(bit, _): &(usize, &str)| bits & 1 << bit != 0;
-    let texts = all.into_iter().enumerate().filter(is_set).map(|(_, text)| text);
-    texts.map(|text| text.parse().expect("a valid text")).collect()
-}
-
-/// Puts a random policy in force, whose own tests are not asked.
-fn random_policy(sections: &Sections) -> Command {
-    let (text, mut policy) = parsed(&sections.to_string());
-    policy.tests.clear();
-    policy.ssh_tests.clear();
-    set_policy(text, policy)
 }
 
 /// Users whom random policies name.
@@ -209,9 +155,9 @@ proptest! {
         let mut viewers = Vec::from(nodes.map(|node| Viewer::open_in(&house, node, contexts[0].clone())));
         for moment in moments {
             house.now += moment.pause;
-            let commands: Vec<Command> =
+            let batch: Vec<Command> =
                 moment.events.iter().filter_map(|event| command(&house, &mut sections, event)).collect();
-            house.batch(&commands);
+            house.batch(&batch);
             let context = &contexts[moment.context];
             for (bit, viewer) in viewers.iter_mut().enumerate() {
                 let is_set = |bits: u16| bits & 1 << (bit % 16) != 0;
@@ -222,7 +168,7 @@ proptest! {
                 }
             }
             viewers.retain(|viewer| !viewer.has_ended);
-            for command in &commands {
+            for command in &batch {
                 if let Command::Connect { node, .. } = command
                     && house.newest().tailnet.node(*node).is_some()
                 {

@@ -1,16 +1,12 @@
 //! Changes of a tailnet, as random as clients and admins are.
 
-use std::fmt::Debug;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
-use mesh_model::{Hostinfo, Node, PreauthKeyId, Service, Tag, Timestamp, UserId};
-use mesh_policy::Policy;
-use mesh_state::{Command, NewPolicy, NodeUpdate, Registration, Snapshot};
+use mesh_model::{Node, PreauthKeyId, Timestamp, UserId};
+use mesh_state::{Command, Registration, Snapshot};
 use mesh_testkit::random::{Random, Sections};
-use mesh_testkit::{disco_key, new_user, node_key, registration};
+use mesh_testkit::{commands, new_user, node_key, registration};
 
 /// How many reusable preauth keys there are: of two users, of tags, and for ephemeral nodes.
 pub(super) const PREAUTH_KEYS: u64 = 4;
@@ -97,7 +93,7 @@ impl Change {
             Self::Register { machine, key, preauth_key, how } => {
                 register(*machine, *key, *preauth_key, *how, now)
             }
-            Self::Update { pick, what, offered } => update(node(pick)?, *what, *offered),
+            Self::Update { pick, what, offered } => commands::update(node(pick)?, *what, *offered),
             Self::Expire { pick, in_ms } => Command::SetNodeExpiry {
                 node: id(pick)?,
                 expires_at: in_ms.map(|ms| now + Duration::from_millis(ms)),
@@ -106,10 +102,10 @@ impl Change {
                 Command::RenameNode { node: id(pick)?, name: name.clone() }
             }
             Self::Tag { pick, tags } => {
-                Command::TagNode { node: id(pick)?, tags: self::tags(*tags) }
+                Command::TagNode { node: id(pick)?, tags: commands::tags(*tags) }
             }
             Self::ApproveRoutes { pick, routes } => {
-                Command::ApproveRoutes { node: id(pick)?, routes: self::routes(*routes) }
+                Command::ApproveRoutes { node: id(pick)?, routes: commands::routes(*routes) }
             }
             Self::Delete { pick } => Command::DeleteNode { node: id(pick)? },
             Self::RenameUser { user, name } => {
@@ -119,11 +115,11 @@ impl Change {
             Self::DeleteUser { user } => Command::DeleteUser { user: UserId(*user) },
             Self::SetPolicy { seed } => {
                 *sections = Some(Sections::new(&mut Random::new(*seed)));
-                policy(sections.as_ref()?)
+                commands::set_policy(sections.as_ref()?)
             }
             Self::EditPolicy { seed } => {
                 sections.as_mut()?.edit(&mut Random::new(*seed));
-                policy(sections.as_ref()?)
+                commands::set_policy(sections.as_ref()?)
             }
         })
     }
@@ -154,62 +150,4 @@ fn register(machine: u64, key: u64, preauth_key: u64, how: How, now: Timestamp) 
         old_node_key: matches!(how, How::Rotating).then(|| node_key(key - 1)),
         ..registration(machine, key)
     }))
-}
-
-/// A node tells of itself; each digit is a field, and most change nothing.
-fn update(node: &Node, what: [u8; 6], offered: u8) -> Command {
-    let [disco, endpoints, home, hostname, peer_api, version] = what;
-    let service =
-        Service { proto: "peerapi4".to_owned(), port: peer_api.into(), description: String::new() };
-    let hostinfo = Hostinfo {
-        hostname: format!("host {hostname}"),
-        routable_ips: routes(offered),
-        services: vec![service],
-        ..node.hostinfo.clone()
-    };
-    // A node that is offline has no new disco key: Go clients would hold on to the old one.
-    let rotates = disco == 0 && node.session.is_some();
-    Command::UpdateNode(Box::new(NodeUpdate {
-        node: node.id,
-        node_key: node.node_key,
-        disco_key: if rotates { disco_key(u64::from(node.id.0) + 100) } else { node.disco_key },
-        hostinfo: (hostname != 2).then_some(hostinfo),
-        endpoints: (0..endpoints).map(|number| ([192, 0, 2, number], 1).into()).collect(),
-        home_derp: Some(home.into()).filter(|home| *home != 0),
-        capability_version: 130 + u32::from(version == 0),
-    }))
-}
-
-/// Routes by bits: nested ones, one with addresses of nodes inside, and the Internet.
-fn routes(bits: u8) -> Vec<IpNet> {
-    let all =
-        ["10.0.0.0/8", "0.0.0.0/0", "10.1.0.0/16", "100.64.0.0/29", "8.8.8.0/24", "fd00:1::/64"];
-    by_bits(all, bits)
-}
-
-/// One or two tags, by number.
-fn tags(number: u8) -> Vec<Tag> {
-    let all = ["tag:db", "tag:exit", "tag:lab", "tag:relay", "tag:router", "tag:web"];
-    by_bits(all, 1 << (number % 6) | 1 << (number / 6 % 6))
-}
-
-fn by_bits<const N: usize, T: FromStr<Err: Debug>>(all: [&str; N], bits: u8) -> Vec<T> {
-    let is_set = |(bit, _): &(usize, &str)| bits & 1 << bit != 0;
-    let texts = all.into_iter().enumerate().filter(is_set).map(|(_, text)| text);
-    texts.map(|text| text.parse().expect("a valid text")).collect()
-}
-
-/// Puts a policy in force, whose own tests are not asked.
-fn policy(sections: &Sections) -> Command {
-    let text = sections.to_string();
-    let mut policy = Policy::parse(&text, None).expect("random policies parse");
-    policy.tests.clear();
-    policy.ssh_tests.clear();
-    let new = NewPolicy {
-        text,
-        policy: Arc::new(policy),
-        created_by: "a test".to_owned(),
-        replaces: None,
-    };
-    Command::SetPolicy(Box::new(new))
 }
