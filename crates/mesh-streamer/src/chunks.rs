@@ -72,6 +72,15 @@ pub(crate) struct PeerList {
     pub(crate) owners: BTreeSet<UserId>,
 }
 
+/// A list that is being made: for whom, and of whom.
+#[derive(Debug, Clone, Copy)]
+struct Order<'a> {
+    flush: &'a Flush,
+    viewer: NodeId,
+    peers: &'a RoaringBitmap,
+    encoder: &'a Encoder,
+}
+
 impl Chunks {
     /// The list of a viewer's peers, who are `peers`.
     pub(crate) fn list(
@@ -84,6 +93,7 @@ impl Chunks {
     ) -> PeerList {
         let mut list = PeerList::default();
         let Some(class) = flush.snapshot.policy.class_of(viewer) else { return list };
+        let order = Order { flush, viewer, peers, encoder };
         let blocks = blocks_per_chunk(peers.len(), peers.max().unwrap_or(0));
         let width = blocks * BLOCK;
         let mut next = peers.min();
@@ -92,11 +102,8 @@ impl Chunks {
             let key =
                 ChunkKey { class, start, blocks, is_first: list.pieces.is_empty(), compression };
             let ids = key.ids();
-            let chunk = if ids.contains(&viewer.0) {
-                self.make(flush, viewer, peers, key, encoder)
-            } else {
-                self.get_or_make(flush, viewer, peers, key, encoder)
-            };
+            let is_own = ids.contains(&viewer.0);
+            let chunk = if is_own { self.make(order, key) } else { self.get_or_make(order, key) };
             list.pieces.push(chunk.piece);
             list.owners.extend(&*chunk.owners);
             next = peers.range(ids.end()..).find(|id| !ids.contains(id));
@@ -104,20 +111,13 @@ impl Chunks {
         list
     }
 
-    fn get_or_make(
-        &self,
-        flush: &Flush,
-        viewer: NodeId,
-        peers: &RoaringBitmap,
-        key: ChunkKey,
-        encoder: &Encoder,
-    ) -> Chunk {
-        let version = flush.versions.of(key.start..key.start + key.blocks);
-        let kept = self.kept(key, version, &flush.context);
+    fn get_or_make(&self, order: Order<'_>, key: ChunkKey) -> Chunk {
+        let version = order.flush.versions.of(key.start..key.start + key.blocks);
+        let kept = self.kept(key, version, &order.flush.context);
         let mut is_new = false;
         let chunk = kept.chunk.get_or_init(|| {
             is_new = true;
-            self.make(flush, viewer, peers, key, encoder)
+            self.make(order, key)
         });
         if is_new {
             self.count(chunk.piece.len());
@@ -149,14 +149,8 @@ impl Chunks {
         }
     }
 
-    fn make(
-        &self,
-        flush: &Flush,
-        viewer: NodeId,
-        peers: &RoaringBitmap,
-        key: ChunkKey,
-        encoder: &Encoder,
-    ) -> Chunk {
+    fn make(&self, order: Order<'_>, key: ChunkKey) -> Chunk {
+        let Order { flush, viewer, peers, encoder } = order;
         let (mut json, mut owners) = (String::new(), BTreeSet::new());
         for id in peers.range(key.ids()).map(NodeId) {
             let aspect = peer_aspect(&flush.snapshot, viewer, id);
