@@ -98,10 +98,11 @@ impl Beat {
         let (changed_at, versions) = (self.changed_at, self.versions.clone());
         let flush = Arc::new(Flush { number, snapshot, context, changed_at, versions });
         let audience = audience(&told, &flush, changes.as_ref());
-        self.flushes.publish(flush.clone(), changes);
+        let passed = self.flushes.publish(flush.clone(), changes);
         self.open.pass(&flush, &audience);
         self.window.flushed(Instant::now(), self.open.count(), self.flushes.take_effort());
         self.metrics.flushed(changed_at);
+        drop(passed);
     }
 }
 

@@ -62,6 +62,9 @@ impl Span {
     }
 }
 
+/// The ways to a flush, by the one that they begin at.
+pub(crate) type Ways = HashMap<u64, Option<Arc<Span>>>;
+
 /// What a flush changed, if that is known.
 type Changed = Option<Arc<ChangeSet>>;
 
@@ -86,7 +89,7 @@ struct Kept {
     /// What the last few flushes changed, up to the newest and without gaps.
     log: VecDeque<Passed>,
     /// The ways to the newest, by the flush that they begin at.
-    spans: HashMap<u64, Option<Arc<Span>>>,
+    spans: Ways,
 }
 
 impl Flushes {
@@ -111,7 +114,8 @@ impl Flushes {
         lock(&self.kept).newest.clone()
     }
 
-    pub(crate) fn publish(&self, flush: Arc<Flush>, changed: Option<ChangeSet>) {
+    /// Returns what is no longer wanted, to be dropped when all have been woken: that may be a lot.
+    pub(crate) fn publish(&self, flush: Arc<Flush>, changed: Option<ChangeSet>) -> Ways {
         let mut kept = lock(&self.kept);
         if kept.log.len() == FLUSHES_MAX {
             kept.log.pop_front();
@@ -119,7 +123,7 @@ impl Flushes {
         let changed_at = flush.changed_at;
         kept.log.push_back(Passed { changed: changed.map(Arc::new), changed_at });
         kept.newest = flush;
-        kept.spans.clear();
+        std::mem::take(&mut kept.spans)
     }
 
     /// The newest flush, and the way to it from an earlier one, if that is still known.
