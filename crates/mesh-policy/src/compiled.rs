@@ -248,6 +248,8 @@ impl CompiledPolicy {
         let mut compiled = Self::empty(policy, self.class_ids.clone());
         let edit = Edit::new(self, &compiled);
         if let Some(edges) = edit.edges_alone() {
+            // All atoms are what they were, and have the same addresses.
+            compiled.program.cache.take_over(&self.program.cache, edit.same_sources());
             compiled.take_over(self, &edges);
             let Difference { mut delta, kept } = difference(self, &compiled, edit);
             compiled.give_ids(&kept);

@@ -14,6 +14,7 @@ use crate::delta::PolicyDelta;
 use crate::facts::NodeFacts;
 use crate::policy::{NodeAttributes, SshRule};
 use crate::program::{Atom, Kind};
+use crate::sources::SourceKeyId;
 use contrast::Contrast;
 use translation::{Lists, Translation, differing};
 
@@ -79,6 +80,11 @@ impl Edit {
             && old.marked.is_empty()
             && new.marked.is_empty();
         are_alone.then(|| &old.linked | &new.linked)
+    }
+
+    /// The sources that both programs have, by their numbers in each.
+    pub(crate) fn same_sources(&self) -> impl Iterator<Item = (SourceKeyId, SourceKeyId)> {
+        self.words.keys()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The sources of filter rules, as text: the IP-set cache.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use foldhash::HashMap;
 
@@ -111,6 +111,22 @@ impl SourceCache {
         }
     }
 
+    /// Takes over what is known of the same sources in an earlier program: pairs of their numbers there and here. The
+    /// stamps of this program have to go on after those of the earlier one.
+    pub(crate) fn take_over(
+        &self,
+        earlier: &Self,
+        same: impl Iterator<Item = (SourceKeyId, SourceKeyId)>,
+    ) {
+        for (was, is) in same {
+            let known = earlier.texts(was).clone();
+            *self.texts(is) = known;
+            if let Some(name) = earlier.names[was as usize].get() {
+                self.name(is, || *name);
+            }
+        }
+    }
+
     /// The name of a key as a hash, made by `make` if it is not known.
     pub(crate) fn name(&self, key: SourceKeyId, make: impl FnOnce() -> u64) -> u64 {
         *self.names[key as usize].get_or_init(make)
@@ -123,8 +139,7 @@ impl SourceCache {
         stamp: u64,
         make: impl FnOnce() -> SourceText,
     ) -> SourceText {
-        let slot = &self.texts[key as usize];
-        let mut texts = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut texts = self.texts(key);
         if let Some((_, text)) = texts.iter().find(|(known, _)| *known == stamp) {
             return text.clone();
         }
@@ -134,5 +149,9 @@ impl SourceCache {
         let text = make();
         texts.push((stamp, text.clone()));
         text
+    }
+
+    fn texts(&self, key: SourceKeyId) -> MutexGuard<'_, Vec<Stamped>> {
+        self.texts[key as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

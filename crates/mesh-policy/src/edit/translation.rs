@@ -154,6 +154,11 @@ impl Translation {
             && old.iter().zip(new).all(|(old, new)| self.atom(old.0) == Some(new.0))
     }
 
+    /// All sources that are in both.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (SourceKeyId, SourceKeyId)> {
+        (0..).zip(&self.keys).filter_map(|(old, new)| Some((old, (*new)?)))
+    }
+
     /// Whether sources are the same.
     pub(super) fn is_same_key(&self, old: SourceKeyId, new: SourceKeyId) -> bool {
         self.keys[old as usize] == Some(new)
