@@ -10,7 +10,10 @@ use super::{
     Adjacency, Atom, Effect, INTERNET, Item, Kind, Literals, Marks, Postured, Program, Scope, Via,
     sorted,
 };
-use crate::policy::{AppCapabilities, Policy, PortRange, Ports, RawJson, Selector, SelectorId};
+use crate::policy::{
+    Acl, AclDestination, AppCapabilities, Grant, Policy, PortRange, Ports, RawJson, Selector,
+    SelectorId,
+};
 use crate::ranges::IpRanges;
 use crate::sources::{SourceCache, SourceKey, SourceKeyId, SourceKeys};
 use crate::view::Capabilities;
@@ -45,9 +48,11 @@ pub(super) struct Builder<'a> {
 
 /// A rule as written: an entry of `grants`, or one destination of an entry of `acls`.
 struct Rule<'a> {
-    src: &'a [SelectorId],
-    src_posture: &'a [Arc<str>],
-    dst: &'a [SelectorId],
+    /// Atoms of its sources, sorted.
+    src: &'a [Atom],
+    /// The same.
+    key: SourceKeyId,
+    dst: &'a [Atom],
     ip: &'a [(Option<u8>, &'a Ports)],
     app: &'a AppCapabilities,
     via: &'a [SelectorId],
@@ -193,35 +198,53 @@ impl<'a> Builder<'a> {
             return self.add_implicit_rule();
         }
         for grant in policy.grants.iter().flatten() {
-            let ip: Vec<_> = grant.ip.iter().map(|ip| (ip.proto, &ip.ports)).collect();
-            self.add_rule(&Rule {
-                src: &grant.src,
-                src_posture: &grant.src_posture,
-                dst: &grant.dst,
-                ip: &ip,
-                app: &grant.app,
-                via: &grant.via,
-            });
+            self.add_grant(grant);
         }
-        for acl in policy.acls.iter().flatten() {
-            let is_self = |index: &usize| {
-                matches!(policy.selector(acl.dst[*index].selector), Selector::SelfNodes)
-            };
-            let mut order: Vec<usize> = (0..acl.dst.len()).collect();
-            if acl.dst.iter().any(|dst| !is_autogroup(policy.selector(dst.selector))) {
-                order.sort_by_key(is_self);
-            }
-            for index in order {
-                let destination = &acl.dst[index];
-                self.add_rule(&Rule {
-                    src: &acl.src,
-                    src_posture: &acl.src_posture,
-                    dst: std::slice::from_ref(&destination.selector),
-                    ip: &[(acl.proto, &destination.ports)],
-                    app: &Vec::new(),
-                    via: &[],
-                });
-            }
+        let acls = || policy.acls.iter().flatten();
+        let count = acls().map(|acl| acl.dst.len()).sum();
+        self.items.reserve(count);
+        self.destinations.reserve(count);
+        self.edges.reserve(count);
+        for acl in acls() {
+            self.add_acl(acl);
+        }
+    }
+
+    fn add_grant(&mut self, grant: &Grant) {
+        if grant.src.is_empty() || grant.dst.is_empty() {
+            return;
+        }
+        let src = self.sources(&grant.src, &grant.src_posture);
+        let key = self.key(&src);
+        let dst: Vec<Atom> = grant.dst.iter().map(|selector| selector.0).collect();
+        let ip: Vec<_> = grant.ip.iter().map(|ip| (ip.proto, &ip.ports)).collect();
+        let (src, dst, ip) = (&src, &dst, &ip);
+        self.add_rule(&Rule { src, key, dst, ip, app: &grant.app, via: &grant.via });
+    }
+
+    /// Adds an entry of `acls`: `autogroup:self` comes last, unless all its destinations are autogroups.
+    fn add_acl(&mut self, acl: &Acl) {
+        if acl.src.is_empty() || acl.dst.is_empty() {
+            return;
+        }
+        let src = self.sources(&acl.src, &acl.src_posture);
+        let key = self.key(&src);
+        let selector = |dst: &AclDestination| self.policy.selector(dst.selector);
+        let has_others = acl.dst.iter().any(|dst| !is_autogroup(selector(dst)));
+        let policy = self.policy;
+        let is_late = |dst: &&AclDestination| {
+            has_others && matches!(policy.selector(dst.selector), Selector::SelfNodes)
+        };
+        let early = acl.dst.iter().filter(|dst| !is_late(dst));
+        for destination in early.chain(acl.dst.iter().filter(is_late)) {
+            self.add_rule(&Rule {
+                src: &src,
+                key,
+                dst: &[destination.selector.0],
+                ip: &[(acl.proto, &destination.ports)],
+                app: &Vec::new(),
+                via: &[],
+            });
         }
     }
 
@@ -244,35 +267,34 @@ impl<'a> Builder<'a> {
     }
 
     fn add_rule(&mut self, rule: &Rule<'_>) {
-        if rule.src.is_empty() || rule.dst.is_empty() {
-            return;
-        }
-        let src = self.sources(rule);
-        let key = self.key(&src);
-        let mut dst: Vec<Atom> = rule.dst.iter().map(|selector| selector.0).collect();
         if !rule.via.is_empty() {
-            return self.add_via(rule, &dst, &src, key);
+            return self.add_via(rule);
         }
-        let own = dst.iter().copied().find(|atom| self.kinds[*atom as usize] == Kind::SelfNodes);
-        dst.retain(|atom| Some(*atom) != own);
+        let is_own = |atom: &Atom| self.kinds[*atom as usize] == Kind::SelfNodes;
+        let Some(own) = rule.dst.iter().copied().find(is_own) else {
+            return self.add_tailnet_rule(rule, rule.dst);
+        };
+        let dst: Vec<Atom> = rule.dst.iter().copied().filter(|atom| *atom != own).collect();
         if !dst.is_empty() {
-            self.add_edges(&src, &dst);
-            self.add_items(rule, &src, key, &dst, Scope::Tailnet);
+            self.add_tailnet_rule(rule, &dst);
         }
-        if let Some(own) = own {
-            self.mark_sources(&src, |marks| marks.reaches_self = true);
-            self.add_items(rule, &src, key, &[own], Scope::SelfNodes);
-        }
+        self.mark_sources(rule.src, |marks| marks.reaches_self = true);
+        self.add_items(rule, &[own], Scope::SelfNodes);
+    }
+
+    fn add_tailnet_rule(&mut self, rule: &Rule<'_>, dst: &[Atom]) {
+        self.add_edges(rule.src, dst);
+        self.add_items(rule, dst, Scope::Tailnet);
     }
 
     /// The atoms of a rule's sources, sorted: its selectors, or for each selector and posture one of those who meet it.
-    fn sources(&mut self, rule: &Rule<'_>) -> Vec<Atom> {
-        let selectors = rule.src.iter().map(|selector| selector.0);
-        let mut atoms: Vec<Atom> = if rule.src_posture.is_empty() {
+    fn sources(&mut self, src: &[SelectorId], postures: &[Arc<str>]) -> Vec<Atom> {
+        let selectors = src.iter().map(|selector| selector.0);
+        let mut atoms: Vec<Atom> = if postures.is_empty() {
             selectors.collect()
         } else {
             selectors
-                .flat_map(|source| rule.src_posture.iter().map(move |posture| (source, posture)))
+                .flat_map(|source| postures.iter().map(move |posture| (source, posture)))
                 .map(|(source, posture)| self.postured(source, posture))
                 .collect()
         };
@@ -345,31 +367,36 @@ impl<'a> Builder<'a> {
             self.mark_sources(src, |marks| marks.reaches_internet_by_name = true);
         }
         let is_from_everybody = src.iter().any(|atom| self.is_everybody(*atom));
-        let wide = self.widen(src, dst.len());
+        let wide = if dst.len() > 1 { self.widen(src) } else { None };
+        let named: &[Atom] = wide.as_ref().map_or(src, std::slice::from_ref);
         for to in dst.iter().copied().chain(covers_internet.then_some(self.exit)) {
             if self.is_everybody(to) {
                 continue;
             }
             self.marks[to as usize].reached_by_everybody |= is_from_everybody;
-            self.edges.extend(wide.iter().map(|from| (*from, to)));
+            for from in named {
+                if !self.is_everybody(*from) {
+                    self.edges.push((*from, to));
+                }
+            }
         }
     }
 
-    /// The atoms that edges of a rule start at. Several sources of several destinations are one atom: the product of
-    /// both lists has no bound in the length of the text.
-    fn widen(&mut self, src: &[Atom], destinations: usize) -> Vec<Atom> {
+    /// The atom that edges of a rule start at which has several sources and several destinations: the product of both
+    /// lists has no bound in the length of the text. `None` if it has one source.
+    fn widen(&mut self, src: &[Atom]) -> Option<Atom> {
         let named: Vec<Atom> =
             src.iter().copied().filter(|atom| !self.is_everybody(*atom)).collect();
-        if named.len() < 2 || destinations < 2 {
-            return named;
+        if named.len() < 2 {
+            return None;
         }
         if let Some(wide) = self.wide_known.get(&named) {
-            return vec![*wide];
+            return Some(*wide);
         }
         let wide = self.new_atom();
         self.widened.extend(named.iter().map(|atom| (*atom, wide)));
         self.wide_known.insert(named, wide);
-        vec![wide]
+        Some(wide)
     }
 
     fn is_everybody(&self, atom: Atom) -> bool {
@@ -386,28 +413,21 @@ impl<'a> Builder<'a> {
     }
 
     /// Port rules in the order of `ip`, then capabilities, then their companions.
-    fn add_items(
-        &mut self,
-        rule: &Rule<'_>,
-        src: &[Atom],
-        key: SourceKeyId,
-        dst: &[Atom],
-        scope: Scope,
-    ) {
+    fn add_items(&mut self, rule: &Rule<'_>, dst: &[Atom], scope: Scope) {
         for (proto, ports) in rule.ip {
             let effect = Effect::Ports { proto: *proto, ports: (*ports).clone() };
-            self.add_item(key, dst, effect, scope);
+            self.add_item(rule.key, dst, effect, scope);
         }
         if rule.app.is_empty() {
             return;
         }
         let effect = Effect::Capabilities(Arc::new(capabilities(rule.app)));
-        self.add_item(key, dst, effect, scope);
+        self.add_item(rule.key, dst, effect, scope);
         for (capability, companion) in COMPANIONS {
             if rule.app.iter().any(|(name, _)| **name == *capability) {
                 let companion: Capabilities = [(Arc::from(companion), None)].into_iter().collect();
                 let sources = self.keys.intern(SourceKey::of_destinations(dst, self.policy));
-                self.add_item(sources, src, Effect::Companion(Arc::new(companion)), scope);
+                self.add_item(sources, rule.src, Effect::Companion(Arc::new(companion)), scope);
             }
         }
     }
@@ -430,14 +450,15 @@ impl<'a> Builder<'a> {
     }
 
     /// A grant by way of routers: its rules are theirs alone, and of its capabilities nobody is told.
-    fn add_via(&mut self, rule: &Rule<'_>, dst: &[Atom], src: &[Atom], key: SourceKeyId) {
+    fn add_via(&mut self, rule: &Rule<'_>) {
+        let src = rule.src;
         let number = u32::try_from(self.vias.len()).expect("invariant: texts are bounded");
         let routers = self.new_atom();
         self.vias.push(Via {
             sources: src.iter().copied().filter(|atom| !self.is_everybody(*atom)).collect(),
             from_everybody: src.iter().any(|atom| self.is_everybody(*atom)),
             tags: rule.via.iter().map(|tag| tag.0).collect(),
-            destinations: dst.to_vec(),
+            destinations: rule.dst.to_vec(),
             routers,
         });
         let via = &self.vias[number as usize];
@@ -445,7 +466,7 @@ impl<'a> Builder<'a> {
         self.edges.extend(via.sources.iter().map(|from| (*from, routers)));
         for (proto, ports) in rule.ip {
             let effect = Effect::Ports { proto: *proto, ports: (*ports).clone() };
-            self.add_item(key, dst, effect, Scope::Via(number));
+            self.add_item(rule.key, rule.dst, effect, Scope::Via(number));
         }
     }
 }
