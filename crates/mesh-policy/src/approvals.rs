@@ -36,7 +36,7 @@ impl CompiledPolicy {
     /// Source: POLICY 12.1 of the design, from captures.
     pub fn auto_approved(&self, node: &NodeFacts, offered: &[IpNet]) -> Vec<IpNet> {
         let approvers = &self.policy().auto_approvers;
-        if offered.is_empty() || (approvers.routes.is_empty() && approvers.exit_node.is_empty()) {
+        if offered.is_empty() || approvers.is_empty() {
             return Vec::new();
         }
         let selectors = self.members_of(node);

@@ -275,6 +275,13 @@ pub struct AutoApprovers {
     pub exit_node: Vec<SelectorId>,
 }
 
+impl AutoApprovers {
+    /// Whether every route needs an admin.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.exit_node.is_empty()
+    }
+}
+
 /// An entry of `tests`. Texts are as written: one that names nothing fails its test, it does not spoil the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Test {

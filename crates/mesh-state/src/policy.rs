@@ -87,6 +87,9 @@ impl Draft {
 
     /// Approves what the policy approves by itself, for every node that offers routes.
     fn approve_for_all(&mut self, context: &Context) {
+        if self.state.policy.policy().auto_approvers.is_empty() {
+            return;
+        }
         let offers = |node: &&Arc<Node>| !node.hostinfo.routable_ips.is_empty();
         let routers: Vec<NodeId> =
             self.state.tailnet.nodes().filter(offers).map(|node| node.id).collect();
