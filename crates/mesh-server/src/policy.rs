@@ -26,7 +26,9 @@ pub enum PolicyError {
 /// A policy that passed its own tests.
 #[derive(Debug, Clone)]
 pub struct CheckedPolicy {
-    /// What the text says.
+    /// The text.
+    pub text: String,
+    /// What it says.
     pub policy: Arc<Policy>,
     /// That, for the users and nodes it was checked with.
     pub compiled: CompiledPolicy,
@@ -57,7 +59,7 @@ pub async fn check_policy(
         let compiled = snapshot.policy.recompiled(policy.clone());
         let report = compiled.run_tests();
         if report.passed() {
-            Ok(CheckedPolicy { policy, compiled })
+            Ok(CheckedPolicy { text, policy, compiled })
         } else {
             Err(PolicyError::TestsFailed(report))
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use mesh_config::{Config, Secret};
-use reqwest::{ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -108,13 +108,15 @@ impl Client {
         self.send(self.request(Method::POST, path, &[]).json(body)).await
     }
 
-    /// `PUT` with a JSON body.
-    pub(crate) async fn put<T: DeserializeOwned>(
+    /// `PUT` of a HuJSON text as it is; the answer need not repeat it.
+    pub(crate) async fn put_hujson<T: DeserializeOwned>(
         &self,
         path: &[&str],
-        body: &impl Serialize,
+        text: String,
     ) -> anyhow::Result<T> {
-        self.send(self.request(Method::PUT, path, &[]).json(body)).await
+        let request = self.request(Method::PUT, path, &[]).body(text);
+        let request = request.header(header::CONTENT_TYPE, "application/hujson");
+        self.send(request.header("prefer", "return=minimal")).await
     }
 
     /// `DELETE`, with a query of the parameters that are given.

@@ -134,8 +134,10 @@ impl PolicyVerb {
                 output.value(&versions, || versions_table(&versions))
             }
             Self::Set { file } => {
-                let body = json!({ "policy": read_text(&file)? });
-                let set: PolicyAnswer = session.client()?.put(&["policy"], &body).await?;
+                let text = read_text(&file)?;
+                let set: PolicyAnswer =
+                    session.client()?.put_hujson(&["policy"], text.clone()).await?;
+                let set = PolicyAnswer { policy: text, ..set };
                 output.value(&set, || format!("Policy set: version {}", set.version))
             }
             Self::Check(args) => args.run(session).await,

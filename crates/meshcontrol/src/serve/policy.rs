@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use mesh_config::Config;
 use mesh_policy::{POLICY_BYTES_MAX, Policy};
 use mesh_server::metrics::{Metrics, PolicySource};
-use mesh_server::{api, check_policy, read_policy};
+use mesh_server::{CheckedPolicy, api, check_policy, read_policy};
 use mesh_state::{Command, NewPolicy, Outcome, policy_digest};
 use mesh_store::Handle;
 use tokio::io::AsyncReadExt as _;
@@ -174,11 +174,10 @@ impl Follower {
         let snapshot = self.store.snapshot();
         let newest = snapshot.tailnet.policy_version();
         // Of what is in force already only the approvals are wanted, also if its tests have come to fail.
-        let policy = if newest.is_some_and(|newest| newest.digest == digest) {
-            snapshot.policy.policy().clone()
-        } else {
-            check_policy(text.clone(), snapshot.clone()).await?.policy
-        };
+        if newest.is_some_and(|newest| newest.digest == digest) {
+            return put_in_force(&self.store, text, snapshot.policy.policy().clone()).await;
+        }
+        let CheckedPolicy { text, policy, .. } = check_policy(text, snapshot).await?;
         put_in_force(&self.store, text, policy).await
     }
 }

@@ -6,7 +6,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::{Extension, Json};
 use ipnet::IpNet;
@@ -22,7 +23,7 @@ use crate::api::access::Author;
 use crate::api::extract::{Body, Path, or_default};
 use crate::api::{AppState, Problem};
 use crate::metrics::PolicySource;
-use crate::policy::{PolicyError, check_policy, read_policy};
+use crate::policy::{CheckedPolicy, PolicyError, check_policy, read_policy};
 
 /// Longest body of a request with a policy in it, in bytes: in JSON a text is longer, seldom by half.
 pub(super) const POLICY_BODY_BYTES_MAX: usize = 2 * POLICY_BYTES_MAX;
@@ -31,7 +32,7 @@ pub(super) const POLICY_BODY_BYTES_MAX: usize = 2 * POLICY_BYTES_MAX;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyAnswer {
-    /// Its text as it was written; empty while there is none.
+    /// Its text as it was written; empty while there is none, and for a client that prefers `return=minimal`.
     pub policy: String,
     /// When it was put in force; `null` while there is none.
     pub updated_at: Option<Timestamp>,
@@ -49,9 +50,14 @@ pub struct PolicyAnswer {
 
 impl PolicyAnswer {
     fn new(version: Option<&PolicyVersion>, state: &AppState) -> Self {
+        let policy = version.map_or_else(String::new, |version| version.text.clone());
+        Self { policy, ..Self::without_text(version, state) }
+    }
+
+    fn without_text(version: Option<&PolicyVersion>, state: &AppState) -> Self {
         let file = state.policy_file.as_ref();
         Self {
-            policy: version.map_or_else(String::new, |version| version.text.clone()),
+            policy: String::new(),
             updated_at: version.map(|version| version.created_at),
             updated_by: version.map_or_else(String::new, |version| version.created_by.clone()),
             version: version.map_or(0, |version| version.id.0).to_string(),
@@ -77,11 +83,43 @@ pub(super) async fn show(State(state): State<AppState>) -> Tagged {
         .with_tag()
 }
 
-/// A policy in a request.
+/// A policy in a request: as it is if the request says that it is HuJSON, else in a JSON object.
 #[derive(Debug, Deserialize)]
 pub(super) struct Text {
     #[serde(default, deserialize_with = "or_default")]
     policy: String,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Text {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_hujson(request.headers()) {
+            return Body::from_request(request, state).await.map(|Body(text)| text);
+        }
+        let bytes = Bytes::from_request(request, state).await?;
+        let policy = String::from_utf8(bytes.into());
+        policy
+            .map(|policy| Self { policy })
+            .map_err(|_| Problem::bad_request("the policy is not UTF-8"))
+    }
+}
+
+/// Whether a body is a policy as it is, which spares both sides to put a long text into JSON and take it out.
+///
+/// Source: the type that clients of Tailscale's own API give to policies.
+fn is_hujson(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = kind.and_then(|value| value.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/hujson"))
+}
+
+/// Whether a client can do without the text that it has just sent. Source: RFC 7240, section 4.2.
+fn wants_little(headers: &HeaderMap) -> bool {
+    let preferences = headers.get_all("prefer").into_iter().filter_map(|value| value.to_str().ok());
+    preferences
+        .flat_map(|value| value.split(','))
+        .any(|preference| preference.trim().eq_ignore_ascii_case("return=minimal"))
 }
 
 /// `PUT /policy`: if `If-Match` is given, only in place of the text it names.
@@ -89,7 +127,7 @@ pub(super) async fn set(
     State(state): State<AppState>,
     Extension(Author(created_by)): Extension<Author>,
     headers: HeaderMap,
-    Body(Text { policy: text }): Body<Text>,
+    Text { policy: text }: Text,
 ) -> Result<Tagged, Problem> {
     if let Some(file) = &state.policy_file {
         let path = file.path.display();
@@ -104,7 +142,9 @@ pub(super) async fn set(
         policy.by = version.created_by,
         "the policy was set"
     );
-    Ok(PolicyAnswer::new(Some(&version), &state).with_tag())
+    let answer =
+        if wants_little(&headers) { PolicyAnswer::without_text } else { PolicyAnswer::new };
+    Ok(answer(Some(&version), &state).with_tag())
 }
 
 async fn put_in_force(
@@ -113,8 +153,8 @@ async fn put_in_force(
     created_by: String,
     replaces: Option<String>,
 ) -> Result<Arc<PolicyVersion>, Problem> {
-    let checked = check_policy(text.clone(), state.store.snapshot()).await?;
-    let new = NewPolicy { text, policy: checked.policy, created_by, replaces };
+    let CheckedPolicy { text, policy, .. } = check_policy(text, state.store.snapshot()).await?;
+    let new = NewPolicy { text, policy, created_by, replaces };
     let outcome = state.store.submit(Command::SetPolicy(Box::new(new))).await?;
     let Outcome::Policy(version) = outcome else { return Err(Problem::unexpected_outcome()) };
     Ok(version)
@@ -133,7 +173,7 @@ fn replaced(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 /// `POST /policy/check`: whether `PUT` would take it.
 pub(super) async fn check(
     State(state): State<AppState>,
-    Body(Text { policy }): Body<Text>,
+    Text { policy }: Text,
 ) -> Result<Json<Done>, Problem> {
     check_policy(policy, state.store.snapshot()).await?;
     Ok(Json(Done {}))
@@ -200,7 +240,7 @@ pub struct TestAnswer {
 /// `POST /policy/test`: runs the tests of a policy, or without one those of the policy in force.
 pub(super) async fn test(
     State(state): State<AppState>,
-    Body(Text { policy }): Body<Text>,
+    Text { policy }: Text,
 ) -> Result<Json<TestAnswer>, Problem> {
     let report = ask(&state, policy, |_, compiled| Ok(compiled.run_tests())).await?;
     let passed = report.passed();
@@ -284,7 +324,7 @@ fn split_port(text: &str) -> (&str, Option<u16>) {
 /// `POST /policy/diff`: who would gain and lose what by a policy.
 pub(super) async fn diff(
     State(state): State<AppState>,
-    Body(Text { policy }): Body<Text>,
+    Text { policy }: Text,
 ) -> Result<Json<WithText<PolicyDiff>>, Problem> {
     let question = |snapshot: &Snapshot, compiled: &CompiledPolicy| {
         let mut diff = snapshot.policy.diff(compiled);

@@ -47,6 +47,24 @@ async fn a_policy_is_shown_as_it_was_written_with_who_wrote_it() {
 }
 
 #[tokio::test]
+async fn a_policy_is_taken_as_it_is_and_not_repeated_to_who_has_it() {
+    let server = Server::start();
+    let text = "// \"who\" may what\n{\"acls\": [],}";
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, "application/hujson; charset=utf-8".parse().unwrap());
+    let set = server.ask_with(headers.clone(), Method::PUT, "/policy", text).await;
+    assert_eq!(set.json["policy"], text);
+    headers.insert("prefer", "wait=5, return=minimal".parse().unwrap());
+    let set = server.ask_with(headers.clone(), Method::PUT, "/policy", text).await;
+    assert_eq!((&set.json["policy"], &set.json["version"]), (&json!(""), &json!("1")));
+    assert_eq!(server.get("/policy").await["policy"], text);
+    for wrong in ["", "{"] {
+        let refused = server.ask_with(headers.clone(), Method::PUT, "/policy", wrong).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{:#}", refused.json);
+    }
+}
+
+#[tokio::test]
 async fn an_api_key_is_named_as_the_author() {
     let server = Server::start();
     let key = server.post("/apikey", "").await;
