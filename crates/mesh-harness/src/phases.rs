@@ -105,6 +105,11 @@ impl Run {
         let went = self.until_right(&begun).await;
         let mut phase = self.end(begun, went).await;
         phase.facts.insert("command_ms", command_ms);
+        // Below zero if nodes hear of it before the command does.
+        if let Some(first) = phase.facts.get("first_message_ms") {
+            let after = first - command_ms;
+            phase.facts.insert("first_message_after_command_ms", after);
+        }
         Ok(phase)
     }
 
