@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 pub(crate) struct Asked {
     /// Method and path with query.
     pub(crate) line: String,
-    /// Null without a body.
+    /// Null without a body; a text if it is not JSON.
     pub(crate) body: Value,
     pub(crate) authorization: Option<String>,
 }
@@ -81,7 +81,7 @@ impl Fake {
             let mut asked = asked.lock().unwrap();
             asked.push(Asked {
                 line: format!("{} {}", parts.method, parts.uri.path_and_query().unwrap()),
-                body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+                body: read(&body),
                 authorization: authorization.map(|value| value.to_str().unwrap().to_owned()),
             });
             let (status, answer) = &answers[(asked.len() - 1).min(answers.len() - 1)];
@@ -108,6 +108,12 @@ impl Fake {
         command.envs(environment.iter().copied());
         command.output().unwrap().into()
     }
+}
+
+fn read(body: &[u8]) -> Value {
+    let text = || Value::String(String::from_utf8_lossy(body).into_owned());
+    serde_json::from_slice(body)
+        .unwrap_or_else(|_| if body.is_empty() { Value::Null } else { text() })
 }
 
 /// The program with these words as arguments, in an empty environment.

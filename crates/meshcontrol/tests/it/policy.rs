@@ -162,14 +162,14 @@ fn versions_are_listed() {
 
 #[test]
 fn a_policy_is_set_from_a_file() {
-    let (files, fake) = (Files::new(WEB), Fake::serving(answer(WEB)));
+    let (files, fake) = (Files::new(WEB), Fake::serving(answer("")));
     let set = files.ask(&fake, "policy set --file policy.hujson");
     assert_eq!(set.printed(), "Policy set: version 3\n");
     let asked = &fake.asked()[0];
-    assert_eq!(
-        (asked.line.as_str(), &asked.body),
-        ("PUT /api/v1/policy", &json!({ "policy": WEB }))
-    );
+    assert_eq!((asked.line.as_str(), &asked.body), ("PUT /api/v1/policy", &json!(WEB)));
+    let set = files.ask(&fake, "policy set --file policy.hujson --output json");
+    let set: Value = serde_json::from_str(&set.printed()).unwrap();
+    assert_eq!(set["policy"], WEB, "whether the server repeats it or not");
 }
 
 #[test]
