@@ -20,7 +20,7 @@ pub(crate) struct Versions {
 impl Versions {
     /// Notes what a flush changed; everything, if that is not known.
     pub(crate) fn note(&mut self, flush: u64, changes: Option<&ChangeSet>) {
-        let Some(changes) = changes.filter(|changes| changes.policy_version.is_none()) else {
+        let Some(changes) = changes else {
             self.everything = flush;
             return;
         };
