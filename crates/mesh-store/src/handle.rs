@@ -75,8 +75,8 @@ impl Handle {
         self.epochs.subscribe()
     }
 
-    /// What lies between the epoch `cursor` and the newest; `None` if that is too long ago to be known. Whoever wants to
-    /// be sure of an answer for the last [`EPOCHS_MAX`](crate::EPOCHS_MAX) epochs holds the snapshot at the cursor.
+    /// What lies between the epoch `cursor` and the newest; `None` if that is more than
+    /// [`EPOCHS_MAX`](crate::EPOCHS_MAX) epochs ago.
     pub fn since(&self, cursor: u64) -> Option<Span> {
         self.epochs.since(cursor)
     }

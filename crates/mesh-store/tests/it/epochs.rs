@@ -14,7 +14,7 @@ async fn a_reader_that_is_up_to_date_has_nothing_to_read() {
     let store = Store::start().await;
     let newest = store.handle.snapshot();
     let span = store.handle.since(newest.epoch).expect("the newest is there");
-    assert_eq!((span.from.epoch, span.to.epoch), (newest.epoch, newest.epoch));
+    assert_eq!(span.to.epoch, newest.epoch);
     assert!(span.changes.is_empty());
     assert!(store.handle.since(newest.epoch + 1).is_none(), "nobody has read what is to come");
 }
@@ -30,12 +30,11 @@ async fn a_span_unites_the_changes_between_its_ends() {
     store.must(Command::CreateUser(new_user("bob"))).await;
 
     let span = store.handle.since(start).expect("the cursor is young");
-    assert_eq!((span.from.tailnet.node_count(), span.to.tailnet.node_count()), (0, 2));
+    assert_eq!(span.to.tailnet.node_count(), 2);
     assert_eq!(span.changes.nodes.iter().collect::<Vec<_>>(), [1, 2]);
     assert_eq!(span.changes.users, [UserId(2)].into());
 
     let span = store.handle.since(middle).expect("the cursor is young");
-    assert_eq!((span.from.epoch, span.from.tailnet.node_count()), (middle, 1));
     assert_eq!(span.changes.nodes.iter().collect::<Vec<_>>(), [1, 2]);
 
     let last = store.handle.since(span.to.epoch - 1).expect("the cursor is young").changes;
@@ -46,15 +45,15 @@ async fn a_span_unites_the_changes_between_its_ends() {
 async fn a_cursor_that_fell_out_of_the_log_is_told_so() {
     let store = Store::start().await;
     let node = store.join(1).await;
-    let held = store.handle.snapshot();
+    let cursor = store.handle.snapshot().epoch;
     let epochs = u16::try_from(EPOCHS_MAX).expect("few");
     for port in 1..epochs {
         store.must(update(&node, port)).await;
     }
-    let span = store.handle.since(held.epoch).expect("it is the oldest in the log");
-    assert_eq!((span.from.epoch, span.to.epoch), (held.epoch, held.epoch + u64::from(epochs) - 1));
+    let span = store.handle.since(cursor).expect("it is the oldest in the log");
+    assert_eq!(span.to.epoch, cursor + u64::from(epochs) - 1);
     store.must(update(&node, epochs)).await;
-    assert!(store.handle.since(held.epoch).is_none());
+    assert!(store.handle.since(cursor).is_none());
 }
 
 #[tokio::test]
@@ -62,16 +61,11 @@ async fn an_old_snapshot_lives_as_long_as_a_reader_holds_it() {
     let store = Store::start().await;
     let node = store.join(1).await;
     let held = store.handle.snapshot();
-    for port in 1..=200 {
-        store.must(update(&node, port)).await;
-    }
-    let newest = store.handle.snapshot().epoch;
-    assert!(store.handle.since(held.epoch).is_some());
-    assert!(store.handle.since(held.epoch + 1).is_none(), "nobody holds it");
-    assert!(store.handle.since(newest - 50).is_some(), "the newest are kept");
     let alive = Arc::downgrade(&held);
+    store.must(update(&node, 1)).await;
+    assert!(alive.upgrade().is_some());
     drop(held);
-    assert!(alive.upgrade().is_none());
+    assert!(alive.upgrade().is_none(), "the log holds none but the newest");
 }
 
 #[tokio::test]

@@ -150,7 +150,6 @@ fn is_admitted(snapshot: &Snapshot, key: &NodePublic, now: Timestamp) -> bool {
 /// Cuts nodes off the relay as soon as they are deleted, have expired, or changed their key.
 fn spawn_cutter(relay: Relay, store: Handle, stop: CancellationToken) {
     let mut epochs = store.subscribe();
-    // Held, so that the store knows what lies between it and the newest.
     let mut seen = store.snapshot();
     tokio::spawn(async move {
         loop {
@@ -159,24 +158,22 @@ fn spawn_cutter(relay: Relay, store: Handle, stop: CancellationToken) {
                 () = stop.cancelled() => return,
                 changed = epochs.changed() => if changed.is_err() { return },
             }
-            let Some(span) = store.since(seen.epoch) else {
-                seen = store.snapshot();
-                continue;
+            let (newest, touched): (_, Vec<NodeId>) = match store.since(seen.epoch) {
+                Some(Span { to, changes }) => (to, changes.nodes.iter().map(NodeId).collect()),
+                None => (store.snapshot(), seen.tailnet.nodes().map(|node| node.id).collect()),
             };
-            for key in gone(&span) {
+            for key in gone(&seen, &newest, &touched) {
                 relay.disconnect(&key);
             }
-            seen = span.to;
+            seen = newest;
         }
     });
 }
 
-/// The keys that were a node's at the beginning of a span and are none's, or an expired one's, at its end.
-fn gone(span: &Span) -> Vec<NodePublic> {
-    let touched = span.changes.nodes.iter().filter_map(|id| span.from.tailnet.node(NodeId(id)));
-    let keys = touched.map(|node| node.node_key);
-    let keys = keys.filter(|key| !is_admitted(&span.to, key, span.to.at));
-    keys.collect()
+/// The keys of touched nodes that were good, and are none's or an expired one's.
+fn gone(from: &Snapshot, to: &Snapshot, touched: &[NodeId]) -> Vec<NodePublic> {
+    let keys = touched.iter().filter_map(|id| from.tailnet.node(*id)).map(|node| node.node_key);
+    keys.filter(|key| !is_admitted(to, key, to.at)).collect()
 }
 
 /// Gathers what netmaps hold beside the tailnet, and keeps it up to date.
