@@ -56,8 +56,12 @@ impl Outage {
 
     fn signal(&self, name: &str) -> Result<()> {
         let Self::Halted(pids) = self else { return Ok(()) };
-        let status = Command::new("kill").arg(format!("-{name}")).args(pids).status()?;
-        ensure!(status.success(), "Postgres cannot be sent {name}");
+        for pid in pids {
+            let status = Command::new("kill").args([&format!("-{name}"), pid]).status()?;
+            // A process of a session that has just ended may be gone.
+            let is_gone = || !Path::new("/proc").join(pid).exists();
+            ensure!(status.success() || is_gone(), "Postgres cannot be sent {name}");
+        }
         Ok(())
     }
 }
