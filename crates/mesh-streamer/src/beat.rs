@@ -100,7 +100,9 @@ impl Beat {
         let audience = audience(&told, &flush, changes.as_ref());
         let passed = self.flushes.publish(flush.clone(), changes);
         self.open.pass(&flush, &audience);
-        self.window.flushed(Instant::now(), self.open.count(), self.flushes.take_effort());
+        let epochs = flush.snapshot.epoch - told.snapshot.epoch;
+        let (streams, effort) = (self.open.count(), self.flushes.take_effort());
+        self.window.flushed(Instant::now(), epochs, streams, effort);
         self.metrics.flushed(changed_at);
         drop(passed);
     }

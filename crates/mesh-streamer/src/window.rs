@@ -47,15 +47,19 @@ impl Window {
         earliest.max(changed_at + lead)
     }
 
-    /// Takes note of a flush at `now` to a number of streams, which had taken `effort` for what they were told before:
-    /// the window doubles while flushes follow each other closely and shrinks to the least after a pause.
-    pub(crate) fn flushed(&mut self, now: Instant, streams: usize, effort: Duration) {
+    /// Takes note of a flush at `now` of so many epochs to a number of streams, which had taken `effort` for what they were
+    /// told before: the window doubles while it gathers changes, and shrinks while it only makes them wait.
+    pub(crate) fn flushed(&mut self, now: Instant, epochs: u64, streams: usize, effort: Duration) {
         let is_close = self.last.is_some_and(|last| now - last < 2 * self.width);
         let streams = u32::try_from(streams).unwrap_or(u32::MAX);
         let for_writes = WINDOW_PER_STREAM.saturating_mul(streams).min(WINDOW_MAX);
         let for_effort = effort.saturating_mul(WINDOW_PER_EFFORT).min(EFFORT_WINDOW_MAX);
         let widest = for_writes.max(for_effort).max(WINDOW_MIN);
-        self.width = if is_close { (2 * self.width).min(widest) } else { WINDOW_MIN };
+        self.width = match (is_close, epochs) {
+            (false, _) => WINDOW_MIN,
+            (true, 0..2) => (self.width / 2).max(WINDOW_MIN),
+            (true, 2..) => (2 * self.width).min(widest),
+        };
         self.last = Some(now);
     }
 }
@@ -68,7 +72,7 @@ mod tests {
     fn gaps(streams: usize, effort: Duration) -> [u128; 6] {
         let (mut now, mut window) = (Instant::now(), Window::new());
         std::array::from_fn(|_| {
-            window.flushed(now, streams, effort);
+            window.flushed(now, 2, streams, effort);
             let next = window.due(now, false);
             let gap = next - now;
             now = next;
@@ -91,10 +95,26 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_gathers_nothing_shrinks_again() {
+        let (mut now, mut window) = (Instant::now(), Window::new());
+        for _ in 0..5 {
+            window.flushed(now, 2, 10_000, Duration::ZERO);
+            now = window.due(now, false);
+        }
+        let gaps = [(); 5].map(|()| {
+            window.flushed(now, 1, 10_000, Duration::ZERO);
+            let gap = window.due(now, false) - now;
+            now += gap;
+            gap.as_millis()
+        });
+        assert_eq!(gaps, [125, 62, 31, 25, 25]);
+    }
+
+    #[test]
     fn first_flush_waits_for_what_belongs_to_it_unless_it_is_urgent() {
         let (now, mut window) = (Instant::now(), Window::new());
         assert_eq!((window.due(now, false), window.due(now, true)), (now + LEAD, now));
-        window.flushed(now, 3, Duration::ZERO);
+        window.flushed(now, 1, 3, Duration::ZERO);
         assert_eq!(window.due(now, true) - now, WINDOW_MIN);
         let later = now + WINDOW_MAX;
         assert_eq!(window.due(later, true), later);
