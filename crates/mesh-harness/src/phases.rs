@@ -21,6 +21,9 @@ const STALL_CHANGES: usize = 20;
 /// The pause between two of them.
 const STALL_PAUSE: Duration = Duration::from_millis(100);
 
+/// The pause after nodes have opened the streams that they leave unread, so that what is timed is not their coming.
+const STALL_SETTLE: Duration = Duration::from_secs(1);
+
 /// How long a node that goes stays away in churn.
 const AWAY: Duration = Duration::from_secs(1);
 
@@ -168,6 +171,7 @@ impl Run {
             opened.filter(|(node, before)| node.view().sessions > **before).count()
         })
         .await;
+        sleep(STALL_SETTLE).await;
         let went = self.change_endpoints(&begun).await?;
         let during = self.end(begun, went).await;
 
