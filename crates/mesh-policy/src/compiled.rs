@@ -491,14 +491,7 @@ impl CompiledPolicy {
 
     /// Whether two nodes are peers.
     pub fn sees(&self, viewer: NodeId, peer: NodeId) -> bool {
-        let slots = self.placed(viewer).zip(self.placed(peer));
-        viewer != peer && slots.is_some_and(|(viewer, peer)| self.do_see(viewer.slot, peer.slot))
-    }
-
-    fn do_see(&self, one: u32, other: u32) -> bool {
-        self.everybody.contains(one)
-            || self.everybody.contains(other)
-            || self.rows.get(one).is_some_and(|row| row.contains(other))
+        viewer != peer && self.sight(viewer).is_some_and(|sight| sight.sees(peer))
     }
 
     /// Whom a viewer's class sees; `None` without such a node.

@@ -55,17 +55,17 @@ fn by_bits<const N: usize, T: FromStr<Err: Debug>>(all: [&str; N], bits: u8) -> 
     texts.map(|text| text.parse().expect("a valid text")).collect()
 }
 
-/// Puts a policy in force, whose own tests are not asked.
-pub fn set_policy(sections: &Sections) -> Command {
+/// Puts a random policy in force, whose own tests are not asked.
+pub fn random_policy(sections: &Sections) -> Command {
     let text = sections.to_string();
     let mut policy = Policy::parse(&text, None).expect("random policies parse");
     policy.tests.clear();
     policy.ssh_tests.clear();
-    let new = NewPolicy {
-        text,
-        policy: Arc::new(policy),
-        created_by: "a test".to_owned(),
-        replaces: None,
-    };
-    Command::SetPolicy(Box::new(new))
+    set_policy(text, policy)
+}
+
+/// Puts a policy in force.
+pub fn set_policy(text: String, policy: Policy) -> Command {
+    let (policy, created_by) = (Arc::new(policy), "a test".to_owned());
+    Command::SetPolicy(Box::new(NewPolicy { text, policy, created_by, replaces: None }))
 }

@@ -8,10 +8,12 @@ use mesh_model::{Hostinfo, Node, NodeId, PreauthKeyId, TailnetId, Timestamp, Use
 use mesh_netmap::MapContext;
 use mesh_policy::Policy;
 use mesh_state::{
-    ChangeSet, Command, Loaded, NewPolicy, NewPreauthKey, NewUser, NodeUpdate, Outcome, Refusal,
-    Registration, Settings, Snapshot, State,
+    ChangeSet, Command, Loaded, NewPreauthKey, NewUser, NodeUpdate, Outcome, Refusal, Registration,
+    Settings, Snapshot, State,
 };
-use mesh_testkit::{at, context, disco_key, new_preauth_key, new_user, node_key, registration};
+use mesh_testkit::{
+    at, commands, context, disco_key, new_preauth_key, new_user, node_key, registration,
+};
 use mesh_wire::{DerpMap, DerpRegion, DerpRegionId, DnsConfig};
 
 /// Reusable keys: of user 1, of user 2, of tags, and of user 1 for ephemeral nodes.
@@ -190,19 +192,9 @@ impl House {
 
 /// Puts a policy in force.
 pub(crate) fn policy(text: &str) -> Command {
-    let (text, policy) = parsed(text);
-    set_policy(text, policy)
-}
-
-/// A policy with its text.
-pub(crate) fn parsed(text: &str) -> (String, Policy) {
     let policy = Policy::parse(text, None);
-    (text.to_owned(), policy.unwrap_or_else(|problems| panic!("{problems} in {text}")))
-}
-
-pub(crate) fn set_policy(text: String, policy: Policy) -> Command {
-    let (policy, created_by) = (Arc::new(policy), "a test".to_owned());
-    Command::SetPolicy(Box::new(NewPolicy { text, policy, created_by, replaces: None }))
+    let policy = policy.unwrap_or_else(|problems| panic!("{problems} in {text}"));
+    commands::set_policy(text.to_owned(), policy)
 }
 
 /// Hostinfo of a node whose peer API listens on `port`.

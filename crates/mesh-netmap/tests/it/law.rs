@@ -104,11 +104,11 @@ fn command(house: &House, sections: &mut Option<Sections>, event: &Event) -> Opt
         }
         Event::SetPolicy(seed) => {
             *sections = Some(Sections::new(&mut Random::new(*seed)));
-            commands::set_policy(sections.as_ref()?)
+            commands::random_policy(sections.as_ref()?)
         }
         Event::EditPolicy(seed) => {
             sections.as_mut()?.edit(&mut Random::new(*seed));
-            commands::set_policy(sections.as_ref()?)
+            commands::random_policy(sections.as_ref()?)
         }
     })
 }

@@ -1,10 +1,9 @@
 //! Streams under a policy.
 
-use std::sync::Arc;
-
 use mesh_policy::Policy;
-use mesh_state::{Command, NewPolicy};
+use mesh_state::Command;
 use mesh_streamer::Compression;
+use mesh_testkit::commands;
 use tokio::time::sleep;
 
 use crate::lab::{Lab, QUIET, check_quiet, next, ports};
@@ -15,10 +14,8 @@ async fn set_policy(lab: &Lab, destination: &str) {
         r#"{{"tagOwners": {{"tag:web": ["alice@"]}},
         "acls": [{{"action": "accept", "src": ["alice@"], "dst": ["{destination}"]}}]}}"#
     );
-    let policy = Arc::new(Policy::parse(&text, None).expect("the policy parses"));
-    let created_by = "a test".to_owned();
-    let new = NewPolicy { text, policy, created_by, replaces: None };
-    lab.must(Command::SetPolicy(Box::new(new))).await;
+    let policy = Policy::parse(&text, None).expect("the policy parses");
+    lab.must(commands::set_policy(text, policy)).await;
 }
 
 /// Makes a node one that serves the web.

@@ -115,11 +115,11 @@ impl Change {
             Self::DeleteUser { user } => Command::DeleteUser { user: UserId(*user) },
             Self::SetPolicy { seed } => {
                 *sections = Some(Sections::new(&mut Random::new(*seed)));
-                commands::set_policy(sections.as_ref()?)
+                commands::random_policy(sections.as_ref()?)
             }
             Self::EditPolicy { seed } => {
                 sections.as_mut()?.edit(&mut Random::new(*seed));
-                commands::set_policy(sections.as_ref()?)
+                commands::random_policy(sections.as_ref()?)
             }
         })
     }
