@@ -9,7 +9,7 @@
 mod private;
 mod public;
 
-pub use private::{DerpPrivate, MachinePrivate, NodePrivate};
+pub use private::{DerpPrivate, DiscoPrivate, MachinePrivate, NodePrivate};
 pub use public::{
     ChallengePublic, DiscoPublic, MachinePublic, NetworkLockPublic, NodePublic, ParseKeyError,
 };

@@ -9,7 +9,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::public::parse_hex;
-use crate::{KEY_BYTES, MachinePublic, NodePublic, ParseKeyError};
+use crate::{DiscoPublic, KEY_BYTES, MachinePublic, NodePublic, ParseKeyError};
 
 /// Prefix of every private key's text form, in files only: it is never sent.
 const PREFIX: &str = "privkey:";
@@ -94,4 +94,9 @@ private_key!(
     /// A relay's private key. Its public half travels as a node key in DERP frames.
     DerpPrivate,
     NodePublic
+);
+private_key!(
+    /// A running client's private key of NAT traversal.
+    DiscoPrivate,
+    DiscoPublic
 );

@@ -6,14 +6,16 @@ use super::Problem;
 use super::house::{House, Layer, Member};
 
 /// Who may use a crate of its own layer. Everything else points strictly down.
-const WITHIN_LAYER: [(&str, &[&str]); 8] = [
+const WITHIN_LAYER: [(&str, &[&str]); 10] = [
     ("mesh-model", &["mesh-keys"]),
     ("mesh-wire", &["mesh-keys"]),
     ("mesh-state", &["mesh-policy"]),
     ("mesh-netmap", &["mesh-policy", "mesh-state"]),
+    ("mesh-path", &["mesh-disco"]),
     ("mesh-db", &["mesh-store"]),
     ("mesh-streamer", &["mesh-store"]),
     ("mesh-client", &["mesh-noise-io"]),
+    ("mesh-derp-client", &["mesh-relay"]),
     ("mesh-server", &["mesh-config"]),
 ];
 
