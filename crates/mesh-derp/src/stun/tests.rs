@@ -17,7 +17,8 @@ const REQUEST: [u8; 40] = [
 ];
 
 #[test]
-fn request_of_a_client_is_read() {
+fn request_of_a_client_is_written_and_read() {
+    assert_eq!(encode_binding_request(&TRANSACTION), REQUEST);
     assert_eq!(parse_binding_request(&REQUEST), Ok(TRANSACTION));
 }
 
@@ -71,6 +72,80 @@ fn other_datagrams_are_told_apart() {
     check(|datagram| datagram[22] = 0xff, StunError::Attributes);
 }
 
+/// A response with these attributes; each has a number, and a value of a multiple of four bytes.
+fn response(attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let attributes: Vec<u8> = attributes
+        .iter()
+        .flat_map(|(number, value)| {
+            let bytes = u16::try_from(value.len()).expect("a short value");
+            [number.to_be_bytes().as_slice(), &bytes.to_be_bytes(), value].concat()
+        })
+        .collect();
+    let bytes = u8::try_from(attributes.len()).expect("short attributes");
+    let header = [BINDING_RESPONSE.as_slice(), &[0, bytes], &MAGIC_COOKIE, &TRANSACTION].concat();
+    [header, attributes].concat()
+}
+
+/// 192.0.2.1:32853, masked.
+const XOR_MAPPED: &[u8] = &[0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43];
+/// 198.51.100.7:80, as it is.
+const MAPPED: &[u8] = &[0, 1, 0, 80, 198, 51, 100, 7];
+
+fn check_address(datagram: &[u8], expected: Result<&str, StunError>) {
+    let expected = expected.map(|address| (TRANSACTION, address.parse().expect("address")));
+    assert_eq!(parse_binding_response(datagram), expected, "{datagram:02x?}");
+}
+
+#[test]
+fn response_is_read_whichever_way_it_tells_the_address() {
+    let masked = Ok("192.0.2.1:32853");
+    check_address(&response(&[(0x0020, XOR_MAPPED)]), masked);
+    check_address(&response(&[(0x8020, XOR_MAPPED)]), masked);
+    check_address(&response(&[(0x0001, MAPPED)]), Ok("198.51.100.7:80"));
+    check_address(&response(&[(0x0001, MAPPED), (0x0020, XOR_MAPPED)]), masked);
+    check_address(&response(&[(0x0020, XOR_MAPPED), (0x0001, MAPPED)]), masked);
+    // What comes twice counts once, and what cannot be read does not count.
+    check_address(&response(&[(0x0020, XOR_MAPPED), (0x0020, MAPPED)]), masked);
+    check_address(&response(&[(0x0020, &[0; 8]), (0x0020, XOR_MAPPED)]), masked);
+    check_address(&response(&[(0x8022, b"server 1"), (0x0020, XOR_MAPPED)]), masked);
+
+    let ipv6 = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let mapped = |address: &[u8]| response(&[(0x0001, &[&[0, 2, 0, 80], address].concat())]);
+    check_address(&mapped(&ipv6), Ok("[2001:db8::1]:80"));
+    let from_ipv4 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1];
+    check_address(&mapped(&from_ipv4), Ok("192.0.2.1:80"));
+}
+
+#[test]
+fn attribute_with_padding_and_bytes_behind_the_message_are_skipped() {
+    let mut datagram = response(&[(0x8022, b"abc\0"), (0x0020, XOR_MAPPED)]);
+    datagram[HEADER_BYTES + 3] = 3;
+    check_address(&datagram, Ok("192.0.2.1:32853"));
+    check_address(&[&datagram[..], b"abc"].concat(), Ok("192.0.2.1:32853"));
+}
+
+#[test]
+fn what_is_no_response_is_told_apart() {
+    let check = |change: fn(&mut Vec<u8>), expected: StunError| {
+        let mut datagram = response(&[(0x0020, XOR_MAPPED)]);
+        change(&mut datagram);
+        check_address(&datagram, Err(expected));
+    };
+    check(Vec::clear, StunError::NotBindingResponse);
+    check(|datagram| datagram.truncate(19), StunError::NotBindingResponse);
+    check(|datagram| *datagram = REQUEST.to_vec(), StunError::NotBindingResponse);
+    check(|datagram| datagram[1] = 0x11, StunError::NotBindingResponse);
+    check(|datagram| datagram[7] ^= 1, StunError::NotBindingResponse);
+    check(|datagram| datagram.truncate(31), StunError::Attributes);
+    check(|datagram| datagram[3] = 11, StunError::Attributes);
+    check(|datagram| datagram[23] = 9, StunError::Attributes);
+    check(|datagram| datagram[3] = 0, StunError::Address);
+    check(|datagram| datagram[21] = 0x21, StunError::Address);
+    check(|datagram| datagram[23] = 7, StunError::Address);
+    check(|datagram| datagram[25] = 2, StunError::Address);
+    check(|datagram| datagram[25] = 3, StunError::Address);
+}
+
 proptest! {
     #[test]
     fn any_datagram_is_read_or_refused(
@@ -78,5 +153,21 @@ proptest! {
         rest in prop::collection::vec(any::<u8>(), 0..100),
     ) {
         let _ = parse_binding_request(&[&REQUEST[..start], &rest].concat());
+        let mut response = response(&[(0x0020, XOR_MAPPED), (0x0001, MAPPED)]);
+        response.truncate(start);
+        let _ = parse_binding_response(&[response, rest].concat());
+    }
+
+    #[test]
+    fn what_a_server_answers_is_what_the_client_reads(
+        transaction: TransactionId,
+        ip: IpAddr,
+        port: u16,
+    ) {
+        let request = encode_binding_request(&transaction);
+        prop_assert_eq!(parse_binding_request(&request), Ok(transaction));
+        let response = encode_binding_response(&transaction, SocketAddr::new(ip, port));
+        let address = SocketAddr::new(ip.to_canonical(), port);
+        prop_assert_eq!(parse_binding_response(&response), Ok((transaction, address)));
     }
 }
