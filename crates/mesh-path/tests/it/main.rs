@@ -1,0 +1,5 @@
+//! Nodes in a virtual network, and the laws of their paths.
+
+mod laws;
+mod network;
+mod world;
