@@ -1,0 +1,21 @@
+//! The packet filter that a node enforces on what peers send it, with flow state.
+//!
+//! The control server tells every node which sources may reach which of its ports, and the receiver enforces
+//! it; what a node sends is free. [`Filter`] holds the rules by chunk, as the map stream delivers them, [`Flows`]
+//! remembers what the node sent, so that answers come back in, and [`Packet`] is the little of a packet that both
+//! look at. All of it takes bytes, values and `now`, and gives values. Who has which node capability, whether a
+//! source belongs to the peer that sends from it, and counting what is dropped are left to the caller.
+//!
+//! Source: tailscale `wgengine/filter`, `net/packet`, `net/flowtrack`.
+
+mod address;
+mod filter;
+mod flows;
+mod packet;
+mod recent;
+mod rule;
+
+pub use filter::{Filter, Reason, Verdict};
+pub use flows::{FLOW_IDLE, FLOWS_MAX, Flows};
+pub use packet::{Icmp, Packet, PacketError, Transport};
+pub use rule::{BAD_ENTRIES_MAX, BadEntry, EntryError};
