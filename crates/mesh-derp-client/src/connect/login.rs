@@ -1,0 +1,115 @@
+//! On an open stream: the HTTP upgrade, then the DERP login.
+
+use bytes::{Buf, BytesMut};
+use mesh_derp::{ClientInfo, ClientLogin, FrameReader, NONCE_BYTES, PROTOCOL_VERSION, ServerFrame};
+use mesh_keys::NodePrivate;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use super::ConnectError;
+use crate::connection::{BUFFER_BYTES, read_more, take_frame};
+
+/// Longest head of an answer, in bytes.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Most header lines of an answer.
+const HEADERS_MAX: usize = 64;
+
+/// The status of an upgrade that succeeds.
+const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// Upgrades the stream and logs in. Returns what was read beyond the login.
+///
+/// How long it may take is for the caller to say.
+pub(crate) async fn log_in<IO: AsyncRead + AsyncWrite + Unpin>(
+    io: &mut IO,
+    host: &str,
+    private: &NodePrivate,
+) -> Result<BytesMut, ConnectError> {
+    let mut input = BytesMut::with_capacity(BUFFER_BYTES);
+    upgrade(io, host, &mut input).await?;
+
+    let greeting = next_frame(io, &mut input, |frame| {
+        if let ServerFrame::ServerKey(relay) = frame { Some(relay) } else { None }
+    });
+    let login = ClientLogin::new(private, &greeting.await?)?;
+    let info = ClientInfo { version: PROTOCOL_VERSION, can_ack_pings: true, is_prober: false };
+    let mut hello = Vec::new();
+    login.encode_client_info(random_nonce()?, &info, &mut hello);
+    write(io, &hello).await?;
+
+    // That the box opens proves that the relay holds its key. What it says is not needed.
+    let answer = next_frame(io, &mut input, |frame| {
+        if let ServerFrame::ServerInfo(sealed) = frame {
+            Some(login.open_server_info(sealed))
+        } else {
+            None
+        }
+    });
+    answer.await??;
+    Ok(input)
+}
+
+async fn upgrade<IO: AsyncRead + AsyncWrite + Unpin>(
+    io: &mut IO,
+    host: &str,
+    input: &mut BytesMut,
+) -> Result<(), ConnectError> {
+    let request = format!(
+        "GET /derp HTTP/1.1\r\nHost: {host}\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n"
+    );
+    write(io, request.as_bytes()).await?;
+    loop {
+        if let Some((status, taken)) = parse_head(input)? {
+            input.advance(taken);
+            return if status == SWITCHING_PROTOCOLS {
+                Ok(())
+            } else {
+                Err(ConnectError::Status(status))
+            };
+        }
+        if input.len() >= HEAD_BYTES_MAX {
+            return Err(ConnectError::HeadTooLong);
+        }
+        read_more(io, input).await.map_err(ConnectError::Io)?;
+    }
+}
+
+/// Reads the status in the head of an answer, once all of it is there, and says how long it is.
+fn parse_head(input: &[u8]) -> Result<Option<(u16, usize)>, ConnectError> {
+    let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut head = httparse::Response::new(&mut lines);
+    let httparse::Status::Complete(taken) = head.parse(input)? else {
+        return Ok(None);
+    };
+    Ok(Some((head.code.unwrap_or_default(), taken)))
+}
+
+/// Waits for the next frame, of which `convert` must make something.
+async fn next_frame<IO: AsyncRead + Unpin, T>(
+    io: &mut IO,
+    input: &mut BytesMut,
+    convert: impl Fn(ServerFrame<'_>) -> Option<T>,
+) -> Result<T, ConnectError> {
+    // One reader for one frame: after a frame it has nothing left to skip.
+    let mut frames = FrameReader::new();
+    loop {
+        if let Some((converted, _)) = take_frame(&mut frames, input, &convert)? {
+            return converted.ok_or(ConnectError::OutOfStep);
+        }
+        read_more(io, input).await.map_err(ConnectError::Io)?;
+    }
+}
+
+fn random_nonce() -> Result<[u8; NONCE_BYTES], ConnectError> {
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(|_| ConnectError::Random)?;
+    Ok(nonce)
+}
+
+async fn write<IO: AsyncWrite + Unpin>(io: &mut IO, bytes: &[u8]) -> Result<(), ConnectError> {
+    io.write_all(bytes).await.map_err(ConnectError::Io)?;
+    io.flush().await.map_err(ConnectError::Io)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! TCP to one relay: by the addresses of the DERP map, or by those that its host name has.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use mesh_wire::DerpNode;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{ConnectError, DIAL_TIMEOUT};
+
+/// Addresses of one family that are tried of all that a host name has.
+const ADDRESSES_MAX: usize = 4;
+
+/// Port of a relay if the DERP map gives none.
+const DEFAULT_PORT: u16 = 443;
+
+/// Connects to a relay by whichever address family answers first.
+pub(crate) async fn dial(node: &DerpNode) -> Result<TcpStream, ConnectError> {
+    timeout(DIAL_TIMEOUT, race(node)).await.unwrap_or(Err(ConnectError::DialTimeout))
+}
+
+async fn race(node: &DerpNode) -> Result<TcpStream, ConnectError> {
+    let mut dials = JoinSet::new();
+    for target in targets(node) {
+        dials.spawn(target.dial());
+    }
+    let mut failure = ConnectError::NoAddress;
+    while let Some(dial) = dials.join_next().await {
+        match dial.unwrap_or_else(|error| Err(error.into())) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failure = ConnectError::Tcp(error),
+        }
+    }
+    Err(failure)
+}
+
+/// A way to reach a relay.
+#[derive(Debug, PartialEq, Eq)]
+enum Target {
+    Address(SocketAddr),
+    Name { host: String, port: u16, family: Family },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    fn has(self, address: IpAddr) -> bool {
+        match self {
+            Self::Ipv4 => address.is_ipv4(),
+            Self::Ipv6 => address.is_ipv6(),
+        }
+    }
+}
+
+/// The ways to reach a relay, one for each address family that the DERP map does not disable. An address of the
+/// wrong family or none at all, such as `none`, disables it.
+fn targets(node: &DerpNode) -> Vec<Target> {
+    let port =
+        if node.derp_port == 0 { Some(DEFAULT_PORT) } else { node.derp_port.try_into().ok() };
+    let Some(port) = port else { return Vec::new() };
+    let target = |(text, family): (&str, Family)| {
+        if text.is_empty() {
+            return Some(Target::Name { host: node.host_name.clone(), port, family });
+        }
+        let address = text.parse().ok().filter(|address| family.has(*address))?;
+        Some(Target::Address(SocketAddr::new(address, port)))
+    };
+    let families = [(node.ipv4.as_str(), Family::Ipv4), (node.ipv6.as_str(), Family::Ipv6)];
+    families.into_iter().filter_map(target).collect()
+}
+
+impl Target {
+    async fn dial(self) -> io::Result<TcpStream> {
+        let addresses = match self {
+            Self::Address(address) => vec![address],
+            Self::Name { host, port, family } => {
+                let all = lookup_host((host, port)).await?;
+                all.filter(|address| family.has(address.ip())).take(ADDRESSES_MAX).collect()
+            }
+        };
+        let socket = TcpStream::connect(&addresses[..]).await?;
+        socket.set_nodelay(true)?;
+        Ok(socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(ipv4: &str, ipv6: &str, derp_port: i32, expected: &[Target]) {
+        let node = DerpNode {
+            host_name: "relay.example".to_owned(),
+            ipv4: ipv4.to_owned(),
+            ipv6: ipv6.to_owned(),
+            derp_port,
+            ..DerpNode::default()
+        };
+        assert_eq!(targets(&node), expected, "{ipv4:?} {ipv6:?} {derp_port}");
+    }
+
+    fn name(family: Family) -> Target {
+        Target::Name { host: "relay.example".to_owned(), port: 443, family }
+    }
+
+    fn address(text: &str) -> Target {
+        Target::Address(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn families_are_dialled_by_address_by_name_or_not_at_all() {
+        check("", "", 0, &[name(Family::Ipv4), name(Family::Ipv6)]);
+        check("none", "", 0, &[name(Family::Ipv6)]);
+        check("192.0.2.1", "none", 0, &[address("192.0.2.1:443")]);
+        check(
+            "192.0.2.1",
+            "2001:db8::1",
+            8443,
+            &[address("192.0.2.1:8443"), address("[2001:db8::1]:8443")],
+        );
+        check("none", "none", 0, &[]);
+        check("2001:db8::1", "192.0.2.1", 0, &[]);
+    }
+
+    #[test]
+    fn a_port_that_is_none_leaves_no_way() {
+        check("", "", -1, &[]);
+        check("", "", 65_536, &[]);
+        check("192.0.2.1", "none", 65_535, &[address("192.0.2.1:65535")]);
+    }
+}
