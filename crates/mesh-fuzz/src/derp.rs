@@ -108,3 +108,12 @@ fn read_all(
     }
     (frames, Ok(()))
 }
+
+/// Any datagram as a STUN response; what it tells reads the same when a server of ours tells it.
+pub(crate) fn stun_response(input: &[u8]) {
+    let Ok(told) = stun::parse_binding_response(input) else { return };
+    let written = stun::encode_binding_response(&told.0, told.1);
+    assert_eq!(stun::parse_binding_response(&written), Ok(told), "an address reads as written");
+    let request = stun::encode_binding_request(&told.0);
+    assert_eq!(stun::parse_binding_request(&request), Ok(told.0), "a request reads as written");
+}

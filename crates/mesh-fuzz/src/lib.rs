@@ -8,6 +8,8 @@
 mod compile;
 mod config;
 mod derp;
+mod disco;
+mod filter;
 mod json;
 mod keys;
 mod noise;
@@ -24,7 +26,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "handshake", run: noise::handshake },
     Target { name: "record", run: noise::record },
     Target { name: "register", run: json::register },
@@ -32,6 +34,10 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "derp-frames", run: derp::frames },
     Target { name: "derp-login", run: derp::login },
     Target { name: "stun", run: derp::stun },
+    Target { name: "stun-response", run: derp::stun_response },
+    Target { name: "disco", run: disco::disco },
+    Target { name: "filter-packet", run: filter::packet },
+    Target { name: "filter-rules", run: filter::rules },
     Target { name: "config", run: config::config },
     Target { name: "policy", run: policy::policy },
     Target { name: "compile", run: compile::compile },
