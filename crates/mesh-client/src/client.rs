@@ -56,6 +56,16 @@ pub enum RequestError {
     Json(#[from] serde_json::Error),
 }
 
+impl RequestError {
+    /// When to try again, if the server says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            Self::Http(_) | Self::Path(_) | Self::TooLong { .. } | Self::Json(_) => None,
+        }
+    }
+}
+
 /// An open channel to a control server. Clones share it; it closes at once when the last of them and of its
 /// [`MapStream`]s is dropped.
 #[derive(Debug, Clone)]

@@ -2,11 +2,12 @@
 //!
 //! A [`Dialer`] knows a server; [`ControlClient::connect`] opens one Noise channel with HTTP/2 inside, over which
 //! everything is asked; [`MapStream`] yields the messages of a map stream, and a [`Netmap`] is what they add up
-//! to. Retries, timeouts after the dial and what to do with a netmap are the caller's. Whatever a server can make
+//! to. When to try again, timeouts after the dial and what to do with a netmap are the caller's. Whatever a server can make
 //! grow is bounded here.
 //!
 //! It serves the bundled node, the load harness and the tests, which judge the server by it.
 
+mod backoff;
 mod client;
 mod dial;
 mod early;
@@ -16,6 +17,7 @@ mod netmap;
 mod scan;
 mod url;
 
+pub use backoff::backoff;
 pub use client::{BODY_BYTES_MAX, ControlClient, RequestError};
 pub use dial::{DIAL_TIMEOUT, DialError, Dialer, KEY_BODY_BYTES_MAX};
 pub use map_stream::{FRAME_BYTES_MAX, MapStream, MapStreamError};

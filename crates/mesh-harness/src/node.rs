@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
-use mesh_client::{ControlClient, MapStream, Netmap, RequestError};
+use mesh_client::{ControlClient, MapStream, Netmap, RequestError, backoff};
 use mesh_keys::{DiscoPublic, MachinePrivate, NodePrivate, NodePublic};
 use mesh_wire::{
     CapabilityVersion, DerpRegionId, EndpointType, Hostinfo, MapRequest, NetInfo, RegisterAuth,
@@ -30,12 +30,6 @@ const SILENCE_MAX: Duration = Duration::from_mins(2);
 
 /// Receive buffer of a node that reads nothing: the less fits into it, the more the server has to bear.
 const STALLED_BUFFER_BYTES: u32 = 4096;
-
-/// The longest pause between two dials, before its jitter.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// Unit of the pause, which grows with the square of the failures.
-const BACKOFF_STEP: Duration = Duration::from_millis(10);
 
 /// What a node is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +116,7 @@ impl Node {
             shared.note_error(&error);
         }
         life.failures += 1;
-        asked.unwrap_or_else(|| backoff(life.failures, self.index))
+        asked.unwrap_or_else(|| backoff(life.failures, jitter(self.index, life.failures)))
     }
 
     async fn stay(&self, shared: &Shared, life: &mut Life, stalled: bool) -> Result<()> {
@@ -345,22 +339,13 @@ struct Life {
     failures: u32,
 }
 
-/// The pause before the next try: n² times 10 ms, half to one and a half times that.
-fn backoff(failures: u32, index: u32) -> Duration {
-    let pause = BACKOFF_STEP.saturating_mul(failures.saturating_mul(failures)).min(BACKOFF_MAX);
-    // Golden-ratio steps spread any run of indexes evenly.
-    let jitter = (index.wrapping_add(failures)).wrapping_mul(0x9E37_79B9);
-    pause.mul_f64(0.5 + f64::from(jitter) / f64::from(u32::MAX))
+/// Golden-ratio steps spread any run of indexes evenly.
+fn jitter(index: u32, failures: u32) -> u32 {
+    index.wrapping_add(failures).wrapping_mul(0x9E37_79B9)
 }
 
 fn retry_after(error: &anyhow::Error) -> Option<Duration> {
-    error.chain().find_map(|cause| match cause.downcast_ref::<RequestError>()? {
-        RequestError::Status { retry_after, .. } => *retry_after,
-        RequestError::Http(_)
-        | RequestError::Path(_)
-        | RequestError::TooLong { .. }
-        | RequestError::Json(_) => None,
-    })
+    error.chain().find_map(|cause| cause.downcast_ref::<RequestError>()?.retry_after())
 }
 
 /// The first region of the relays that a message tells of.
