@@ -4,7 +4,6 @@ mod close;
 mod hostile;
 mod listen;
 mod model;
-mod speed;
 mod transfer;
 mod udp;
 
