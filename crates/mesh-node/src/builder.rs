@@ -81,7 +81,7 @@ impl Builder {
     }
 
     /// The preauth key to join with. Else the variables `TS_AUTHKEY` and then `TS_AUTH_KEY` say it; without any, somebody
-    /// has to log in at the URL of [`crate::NodeError::NeedsLogin`]. Not used any more once the node has joined.
+    /// has to log in at the URL of [`Node::needs_login`]. Not used any more once the node has joined.
     #[must_use]
     pub fn auth_key(mut self, key: impl Into<String>) -> Self {
         self.auth_key = Some(key.into());

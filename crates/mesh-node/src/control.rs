@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use mesh_client::{
     ControlClient, DialError, Dialer, MapStream, MapStreamError, RequestError, backoff,
 };
@@ -21,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use crate::host::wall_clock;
 use crate::state::{NodeState, StateStore};
 
 /// What this client understands.
@@ -28,6 +28,12 @@ const VERSION: CapabilityVersion = CapabilityVersion::CURRENT;
 
 /// A stream without a message for so long is given up: only what comes through it proves that it is alive.
 const SILENCE_MAX: Duration = Duration::from_mins(2);
+
+/// The longest wait for the answer to a registration that waits for nobody.
+const REGISTER_MAX: Duration = Duration::from_mins(1);
+
+/// The longest wait for somebody to log in, after which the server is asked anew.
+const FOLLOWUP_MAX: Duration = Duration::from_mins(15);
 
 /// The pause after a refusal. Somebody has to do something first, and who waits for the node is told at once.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
@@ -79,6 +85,8 @@ enum SessionError {
     Stream(#[from] MapStreamError),
     #[error("map stream was silent for {} s", SILENCE_MAX.as_secs())]
     Silence,
+    #[error("control server does not answer a registration")]
+    NoAnswer,
     #[error("control server ended the map stream")]
     Ended,
     #[error("control server says that the node's key has expired")]
@@ -149,7 +157,8 @@ impl Control {
         if !self.state.is_registered {
             self.register(&client).await?;
         }
-        let stream = match client.map_stream(&self.map_request()).await {
+        let stream = timeout(SILENCE_MAX, client.map_stream(&self.map_request())).await;
+        let stream = match stream.map_err(|_| SessionError::Silence)? {
             Err(RequestError::Status { status, message, retry_after })
                 if status.as_u16() == 401 || status.as_u16() == 404 =>
             {
@@ -176,8 +185,10 @@ impl Control {
         let mut followup = String::new();
         let mut old_key = NodePublic::default();
         loop {
+            let wait = if followup.is_empty() { REGISTER_MAX } else { FOLLOWUP_MAX };
             let request = self.register_request(old_key, std::mem::take(&mut followup));
-            let answer = client.register(&request).await?;
+            let answer = timeout(wait, client.register(&request)).await;
+            let answer = answer.map_err(|_| SessionError::NoAnswer)??;
             if !answer.error.is_empty() {
                 self.phase.send_replace(Phase::Refused(answer.error.clone()));
                 return Err(SessionError::Refused(answer.error));
@@ -211,11 +222,13 @@ impl Control {
             let message = timeout(SILENCE_MAX, stream.next()).await;
             let message =
                 message.map_err(|_| SessionError::Silence)??.ok_or(SessionError::Ended)?;
-            *failures = 0;
-            // So a server tells a node that it was deleted, too.
-            if message.node.as_ref().is_some_and(|node| is_past(node.key_expiry)) {
+            // So a server tells a node that it was deleted, too. It counts as a failure: whoever takes the key again and calls it
+            // expired again, as a wrong clock does, is not asked without end.
+            let expiry = message.node.as_ref().and_then(|node| node.key_expiry);
+            if expiry.is_some_and(|expiry| expiry <= wall_clock()) {
                 return Err(SessionError::Expired);
             }
+            *failures = 0;
             self.phase.send_if_modified(|phase| {
                 *phase != Phase::Connected && {
                     *phase = Phase::Connected;
@@ -287,11 +300,6 @@ impl Control {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "expiry is told in wall-clock time")]
-fn is_past(at: Option<Timestamp>) -> bool {
-    at.is_some_and(|at| at <= Timestamp::now())
-}
-
 fn pause_after(error: &SessionError, failures: u32) -> Duration {
     let asked = match error {
         SessionError::Refused(_) => Some(REFUSED_PAUSE),
@@ -301,6 +309,7 @@ fn pause_after(error: &SessionError, failures: u32) -> Duration {
         SessionError::Dial(_)
         | SessionError::Stream(_)
         | SessionError::Silence
+        | SessionError::NoAnswer
         | SessionError::Ended
         | SessionError::Expired
         | SessionError::Closed

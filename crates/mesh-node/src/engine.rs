@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use mesh_client::Netmap;
 use mesh_derp::stun;
 use mesh_derp_client::Event as RelayEvent;
@@ -31,8 +30,9 @@ use tokio::time::sleep_until;
 use tracing::{debug, trace};
 
 use crate::control::{Report, Update};
-use crate::host::local_endpoints;
-use crate::netcheck::{Netcheck, targets};
+use crate::host::{local_endpoints, wall_clock};
+use crate::netcheck::Netcheck;
+use crate::stun_servers::stun_servers;
 
 pub(crate) use query::Request;
 pub(crate) use sockets::Sockets;
@@ -73,9 +73,9 @@ pub(crate) struct Engine {
     stack: Stack,
     outgoing: Outgoing,
     relay_events: mpsc::Receiver<RelayEvent>,
-    stun_targets: (mpsc::Sender<StunTargets>, mpsc::Receiver<StunTargets>),
+    found_servers: (mpsc::Sender<StunServers>, mpsc::Receiver<StunServers>),
     /// The servers that were found last.
-    stun_servers: StunTargets,
+    stun_servers: StunServers,
     /// All that the control server says but the peers.
     netmap: Netmap,
     /// Whether the next message is the first of its session.
@@ -92,7 +92,7 @@ pub(crate) struct Engine {
     chores_at: Instant,
 }
 
-type StunTargets = Vec<(DerpRegionId, SocketAddr)>;
+type StunServers = Vec<(DerpRegionId, SocketAddr)>;
 
 /// Relay events that wait for the engine; relays then wait for it.
 const RELAY_EVENTS_MAX: usize = 256;
@@ -113,7 +113,7 @@ impl Engine {
             stack: parts.stack,
             outgoing: parts.outgoing,
             relay_events,
-            stun_targets: mpsc::channel(1),
+            found_servers: mpsc::channel(1),
             stun_servers: Vec::new(),
             netmap: Netmap::default(),
             begins: true,
@@ -149,7 +149,7 @@ impl Engine {
                 },
                 () = sleep_until(wake_at.into()) => self.handle_timeout(Instant::now()),
                 Some(event) = self.relay_events.recv() => self.handle_relay_event(event),
-                Some(servers) = self.stun_targets.1.recv() => self.ask_stun(servers),
+                Some(servers) = self.found_servers.1.recv() => self.ask_stun(servers),
                 // Who sends without end must still hear acknowledgements.
                 () = self.outgoing.next_batch(&mut batch) => {
                     self.send_packets(&batch);
@@ -224,6 +224,7 @@ impl Engine {
             self.ways.set_relays(self.netmap.derp_map.clone());
             self.stun_servers.clear();
             self.find_stun_servers(now);
+            self.review_home(now);
         }
     }
 
@@ -412,13 +413,14 @@ impl Engine {
             return self.ask_stun(servers);
         }
         if let Some(map) = self.netmap.derp_map.clone() {
-            let found = self.stun_targets.0.clone();
-            tokio::spawn(async move { found.send(targets(&map).await).await.ok() });
+            let found = self.found_servers.0.clone();
+            tokio::spawn(async move { found.send(stun_servers(&map).await).await.ok() });
         }
     }
 
-    fn ask_stun(&mut self, servers: StunTargets) {
+    fn ask_stun(&mut self, servers: StunServers) {
         let now = Instant::now();
+        self.netcheck.begin_round(now);
         for (region, server) in &servers {
             let Some(transaction) = disco::random() else { continue };
             self.netcheck.note_asked(transaction, *region, *server, now);
@@ -502,9 +504,4 @@ fn emit(
         }
         Output::Packet { .. } => {}
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one place where a node reads the wall clock")]
-fn wall_clock() -> Timestamp {
-    Timestamp::now()
 }

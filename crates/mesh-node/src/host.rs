@@ -1,9 +1,10 @@
-//! What the machine says of itself: its name, its system, its addresses.
+//! What the machine says of itself: its name, its system, its addresses, its clock.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use mesh_wire::{EndpointType, Hostinfo, Service};
+use jiff::Timestamp;
+use mesh_wire::{EndpointType, Hostinfo};
 
 /// Most addresses that are told, should a machine have thousands.
 const ADDRESSES_MAX: usize = 64;
@@ -20,7 +21,6 @@ pub(crate) fn hostinfo(hostname: String, tags: Vec<String>, routes: Vec<IpNet>) 
         go_arch: go_arch(machine).to_owned(),
         routable_ips: routes,
         request_tags: tags,
-        services: Vec::<Service>::new(),
         userspace: Some(true),
         userspace_router: Some(true),
         no_logs_no_support: true,
@@ -35,6 +35,12 @@ fn go_arch(machine: &str) -> &str {
         "x86" => "386",
         other => other,
     }
+}
+
+/// The time of day.
+#[expect(clippy::disallowed_methods, reason = "the one place where a node reads the wall clock")]
+pub(crate) fn wall_clock() -> Timestamp {
+    Timestamp::now()
 }
 
 /// The program's name, which is a node's hostname unless it is given another.

@@ -30,6 +30,7 @@ mod host;
 mod netcheck;
 mod node;
 mod state;
+mod stun_servers;
 
 pub use builder::{BuildError, Builder};
 pub use node::{ListenError, Node, NodeError, PeerStatus, RELAY_WAIT, Status, WhoIs};

@@ -1,15 +1,14 @@
 //! What the network around a node is like: how far the relays' regions are, and as which address the node is seen there.
 //!
-//! A machine: regions to ask go in, answers come in, a [`Report`](crate::control::Report) of both comes out. Sending is the
-//! engine's, names are resolved by [`targets`].
+//! A machine: rounds of questions and their answers go in, latencies, addresses and a home come out. Sending is the engine's,
+//! and finding the servers that of `stun_servers`.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mesh_derp::stun::TransactionId;
-use mesh_wire::{DerpMap, DerpNode, DerpRegionId};
-use tokio::net::lookup_host;
+use mesh_wire::{DerpMap, DerpRegionId};
 
 /// How long an answer may take; regions that are farther are not told from those that do not answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -27,9 +26,6 @@ const NEARER_BY: f64 = 2.0 / 3.0;
 /// Source: tailscale `wgengine/magicsock`, `endpointsFreshEnoughDuration`.
 const FRESH: Duration = Duration::from_secs(27);
 
-/// The port of STUN where a map names none.
-const STUN_PORT: u16 = 3478;
-
 /// Round trips and addresses of one node.
 #[derive(Debug, Default)]
 pub(crate) struct Netcheck {
@@ -37,7 +33,11 @@ pub(crate) struct Netcheck {
     latencies: BTreeMap<(DerpRegionId, bool), Duration>,
     /// As which address the node is seen, by IPv6 or not.
     seen_as: BTreeMap<bool, SocketAddr>,
+    /// When the last round of questions began.
     asked_at: Option<Instant>,
+    /// When the first round has had its time; `None` before it, and once that has been acted on.
+    settles_at: Option<Instant>,
+    is_settled: bool,
     home: Option<DerpRegionId>,
 }
 
@@ -49,6 +49,15 @@ struct Asked {
 }
 
 impl Netcheck {
+    /// Notes that servers are about to be asked, which may turn out to be none.
+    pub(crate) fn begin_round(&mut self, now: Instant) {
+        self.asked.retain(|_, asked| now.saturating_duration_since(asked.at) <= ANSWER_MAX);
+        self.asked_at = Some(now);
+        if !self.is_settled {
+            self.settles_at.get_or_insert(now + SETTLE);
+        }
+    }
+
     /// Notes that a server is asked.
     pub(crate) fn note_asked(
         &mut self,
@@ -57,9 +66,7 @@ impl Netcheck {
         server: SocketAddr,
         now: Instant,
     ) {
-        self.asked.retain(|_, asked| now.saturating_duration_since(asked.at) <= ANSWER_MAX);
         self.asked.insert(transaction, Asked { region, server, at: now });
-        self.asked_at = Some(now);
     }
 
     /// Takes an answer. Says whether it tells something new.
@@ -94,6 +101,9 @@ impl Netcheck {
                 !region.no_measure_no_home && region.nodes.iter().any(|node| !node.stun_only)
             })
         };
+        if self.settles_at.take_if(|at| now >= *at).is_some() {
+            self.is_settled = true;
+        }
         let current = self.home.filter(|home| may_be_home(home));
         let nearest = self.latencies.iter().filter(|((id, _), _)| may_be_home(id));
         let nearest = nearest.min_by_key(|(_, latency)| **latency).map(|((id, _), _)| *id);
@@ -101,7 +111,7 @@ impl Netcheck {
             (Some(home), Some(nearest)) if self.is_nearer(nearest, home) => Some(nearest),
             (Some(home), _) => Some(home),
             (None, Some(nearest)) => Some(nearest),
-            (None, None) if self.is_settled(now) => {
+            (None, None) if self.is_settled => {
                 map.regions.iter().flatten().map(|(id, _)| *id).find(may_be_home)
             }
             (None, None) => None,
@@ -109,9 +119,9 @@ impl Netcheck {
         self.home
     }
 
-    /// When a home is chosen though no region has answered.
+    /// When [`Self::choose_home`] is to be asked, for then a home is chosen even if no region has answered.
     pub(crate) fn settles_at(&self) -> Option<Instant> {
-        self.home.is_none().then_some(self.asked_at? + SETTLE)
+        self.settles_at
     }
 
     /// As which addresses the node is seen.
@@ -130,10 +140,6 @@ impl Netcheck {
             .collect()
     }
 
-    fn is_settled(&self, now: Instant) -> bool {
-        self.asked_at.is_some_and(|at| now >= at + SETTLE)
-    }
-
     fn is_nearer(&self, region: DerpRegionId, home: DerpRegionId) -> bool {
         match (self.latency(region), self.latency(home)) {
             (Some(region), Some(home)) => region.as_secs_f64() < home.as_secs_f64() * NEARER_BY,
@@ -145,35 +151,6 @@ impl Netcheck {
     fn latency(&self, region: DerpRegionId) -> Option<Duration> {
         [false, true].into_iter().filter_map(|v6| self.latencies.get(&(region, v6))).min().copied()
     }
-}
-
-/// The STUN servers of a map: of each region the first node that has one.
-pub(crate) async fn targets(map: &DerpMap) -> Vec<(DerpRegionId, SocketAddr)> {
-    let mut targets = Vec::new();
-    for (id, region) in map.regions.iter().flatten() {
-        let Some(node) = region.nodes.iter().find(|node| node.stun_port != -1) else { continue };
-        targets.extend(addresses(node).await.into_iter().map(|address| (*id, address)));
-    }
-    targets
-}
-
-/// Where a node answers STUN: at most one address of each family.
-async fn addresses(node: &DerpNode) -> Vec<SocketAddr> {
-    let port = u16::try_from(node.stun_port).ok().filter(|port| *port != 0).unwrap_or(STUN_PORT);
-    let named: Vec<IpAddr> = if node.stun_test_ip.is_empty() {
-        [&node.ipv4, &node.ipv6].into_iter().filter_map(|text| text.parse().ok()).collect()
-    } else {
-        node.stun_test_ip.parse().into_iter().collect()
-    };
-    let found: Vec<IpAddr> = if named.is_empty() {
-        let looked_up = lookup_host((node.host_name.as_str(), port)).await;
-        looked_up.into_iter().flatten().map(|address| address.ip()).collect()
-    } else {
-        named
-    };
-    let is_used = |v6: bool| if v6 { node.ipv6 != "none" } else { node.ipv4 != "none" };
-    let first = |v6: bool| found.iter().find(|ip| ip.is_ipv6() == v6 && is_used(v6));
-    [first(false), first(true)].into_iter().flatten().map(|ip| SocketAddr::new(*ip, port)).collect()
 }
 
 #[cfg(test)]

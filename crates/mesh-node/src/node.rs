@@ -21,9 +21,6 @@ pub const RELAY_WAIT: Duration = Duration::from_secs(3);
 /// Why something that was asked of a node cannot be had.
 #[derive(Debug, Error)]
 pub enum NodeError {
-    /// Somebody has to log in at this URL before the node may join; [`Node::up`] goes on waiting for that.
-    #[error("node needs a login at {0}")]
-    NeedsLogin(String),
     /// The control server refuses the node.
     #[error("control server refuses the node: {0}")]
     Refused(String),

@@ -1,4 +1,4 @@
-use mesh_wire::DerpRegion;
+use mesh_wire::{DerpNode, DerpRegion};
 
 use super::*;
 
@@ -19,6 +19,7 @@ fn address(text: &str) -> SocketAddr {
 /// Asks a region, which answers after so many milliseconds.
 fn measure(netcheck: &mut Netcheck, region: u32, milliseconds: u32, now: Instant) -> bool {
     let (transaction, server) = ([7; 12], address("192.0.2.9:3478"));
+    netcheck.begin_round(now);
     netcheck.note_asked(transaction, DerpRegionId(region), server, now);
     let answered_at = now + MILLISECOND * milliseconds;
     netcheck.handle_answer(&transaction, address("198.51.100.1:41641"), server, answered_at)
@@ -41,11 +42,25 @@ fn nearest_region_is_home_and_stays_until_another_is_clearly_nearer() {
 fn without_any_answer_the_first_region_is_home_after_a_while() {
     let (now, map) = (Instant::now(), map(&[4, 5]));
     let mut netcheck = Netcheck::default();
-    netcheck.note_asked([1; 12], DerpRegionId(5), address("192.0.2.9:3478"), now);
+    assert_eq!(netcheck.choose_home(&map, now), None);
+    // No region has a server to ask.
+    netcheck.begin_round(now);
     assert_eq!(netcheck.choose_home(&map, now), None);
     let settled = netcheck.settles_at().expect("a time");
     assert_eq!(netcheck.choose_home(&map, settled), Some(DerpRegionId(4)));
     assert_eq!(netcheck.settles_at(), None);
+}
+
+#[test]
+fn without_any_region_nothing_is_waited_for() {
+    let (now, none, mut netcheck) = (Instant::now(), map(&[]), Netcheck::default());
+    netcheck.begin_round(now);
+    let settled = netcheck.settles_at().expect("a time");
+    assert_eq!(netcheck.choose_home(&none, settled), None);
+    assert_eq!(netcheck.settles_at(), None);
+    netcheck.begin_round(settled);
+    assert_eq!(netcheck.settles_at(), None);
+    assert_eq!(netcheck.choose_home(&map(&[6]), settled), Some(DerpRegionId(6)));
 }
 
 #[test]
