@@ -261,13 +261,45 @@ impl<'a> Node<'a> {
 
     /// Serves a TCP port that sends back what comes.
     pub async fn echo(&self, port: u16) -> Result<()> {
-        self.call("listen_tcp", json!({"port": port, "mode": "echo"})).await
+        self.listen(port, "echo").await
+    }
+
+    /// Serves a TCP port that takes bytes in and says at the end what came.
+    pub async fn sink(&self, port: u16) -> Result<()> {
+        self.listen(port, "sink").await
+    }
+
+    /// Serves a TCP port that gives as many bytes as it is asked for.
+    pub async fn source(&self, port: u16) -> Result<()> {
+        self.listen(port, "source").await
+    }
+
+    async fn listen(&self, port: u16, mode: &str) -> Result<()> {
+        self.call("listen_tcp", json!({"port": port, "mode": mode})).await
     }
 
     /// Sends bytes to an echo port, an address or a MagicDNS name with a port, and verifies what comes back.
     pub async fn transfer(&self, to: &str, bytes: usize) -> Result<Transfer> {
-        let args = json!({"addr": to, "bytes": bytes, "mode": "echo"});
-        self.call_within(TRANSFER_MAX, "transfer", args).await
+        self.exchange(to, bytes, "echo").await
+    }
+
+    /// Sends bytes to a peer's sink, which says whether all came.
+    pub async fn send_to(&self, peer: &Peer, port: u16, bytes: usize) -> Result<Transfer> {
+        self.exchange(&peer.port(port)?.to_string(), bytes, "sink").await
+    }
+
+    /// Takes bytes from a peer's source and verifies them.
+    pub async fn receive_from(&self, peer: &Peer, port: u16, bytes: usize) -> Result<Transfer> {
+        self.exchange(&peer.port(port)?.to_string(), bytes, "source").await
+    }
+
+    async fn exchange(&self, to: &str, bytes: usize, mode: &str) -> Result<Transfer> {
+        self.call_within(
+            TRANSFER_MAX,
+            "transfer",
+            json!({"addr": to, "bytes": bytes, "mode": mode}),
+        )
+        .await
     }
 
     /// As [`Self::transfer`], to a peer's IPv4 address.

@@ -1,5 +1,5 @@
-//! Two clients that may send nothing directly exchange 10 MB through the embedded relay: with its own certificate, which
-//! they pin, and with the server's, which also the oldest client can check.
+//! Two clients that may send nothing directly exchange 10 MB through the embedded relay, one direction after the other:
+//! with its own certificate, which they pin, and with the server's, which also the oldest client can check.
 
 use anyhow::{Result, ensure};
 use mesh_integration::{Client, Kind, Lab, Node, Server, Setup};
@@ -33,10 +33,14 @@ async fn transfer_relayed(lab: &Lab, setup: Setup, other: Client) -> Result<()> 
     let kind = |client| Kind { client, relay_only: true, ..Kind::default() };
     let alpha = Node::join(&server, "alpha", kind(Client::Tsnet), &key).await?;
     let beta = Node::join(&server, "beta", kind(other), &key).await?;
-    beta.echo(7).await?;
+    beta.sink(7).await?;
+    beta.source(8).await?;
     let peer = alpha.reaches("beta").await?;
     beta.reaches("alpha").await?;
-    let transfer = alpha.transfer_to(&peer, 7, BYTES).await?;
-    ensure!(transfer.cur_addr.is_empty(), "it went directly to {}", transfer.cur_addr);
+    for transfer in
+        [alpha.send_to(&peer, 7, BYTES).await?, alpha.receive_from(&peer, 8, BYTES).await?]
+    {
+        ensure!(transfer.cur_addr.is_empty(), "it went directly to {}", transfer.cur_addr);
+    }
     Ok(())
 }
