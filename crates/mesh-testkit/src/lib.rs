@@ -8,6 +8,7 @@ mod database;
 mod fixtures;
 pub mod large;
 mod naive;
+pub mod network;
 pub mod random;
 
 pub use clock::{TestClock, at};

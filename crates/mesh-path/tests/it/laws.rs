@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use mesh_wire::DerpRegionId;
 
-use crate::network::{Filtering, Gateway, HostId, Mapping};
 use crate::world::{Arrival, World};
+use mesh_testkit::network::{Filtering, Gateway, HostId, Mapping};
 
 /// Seeds that failed once.
 const SEEDS: &[u64] = &[2241];
@@ -48,21 +48,10 @@ fn check(law: impl Fn(u64)) {
     assert!(failed.is_empty(), "{} seeds failed: {failed:?}", failed.len());
 }
 
-fn gateway(world: &mut World) -> Gateway {
-    let dice = &mut world.network.dice;
-    let mapping = dice.pick(&[Mapping::None, Mapping::Independent, Mapping::Dependent]);
-    let filtering = match mapping {
-        Mapping::None | Mapping::Independent => {
-            dice.pick(&[Filtering::Open, Filtering::Address, Filtering::Endpoint])
-        }
-        Mapping::Dependent => dice.pick(&[Filtering::Address, Filtering::Endpoint]),
-    };
-    Gateway { mapping, filtering, passes_udp: !dice.chance(10) }
-}
-
 /// Two nodes behind some gateways, now and then at one site.
 fn pair(world: &mut World, home: Option<DerpRegionId>) -> (HostId, HostId) {
-    let (ours, theirs) = (gateway(world), gateway(world));
+    let (ours, theirs) =
+        (Gateway::any(&mut world.network.dice), Gateway::any(&mut world.network.dice));
     let a = world.add_node(ours, home);
     let b = if world.network.dice.chance(10) {
         world.add_node_at(world.network.site_of(a), home)
@@ -70,28 +59,6 @@ fn pair(world: &mut World, home: Option<DerpRegionId>) -> (HostId, HostId) {
         world.add_node(theirs, home)
     };
     (a, b)
-}
-
-/// Whether pings from both ends can open a direct path.
-fn can_be_direct(world: &World, a: HostId, b: HostId) -> bool {
-    let (site_a, site_b) = (world.network.site_of(a), world.network.site_of(b));
-    let (ours, theirs) = (world.network.gateway_of(a), world.network.gateway_of(b));
-    let cuts = &world.network.cuts;
-    if site_a == site_b {
-        return true;
-    }
-    let is_blocked = cuts.contains(&(site_a, site_b))
-        || cuts.contains(&(site_b, site_a))
-        || !ours.passes_udp
-        || !theirs.passes_udp;
-    let takes_from_anywhere = |gateway: Gateway| gateway.filtering != Filtering::Endpoint;
-    let can_meet = match (ours.mapping, theirs.mapping) {
-        (Mapping::Dependent, Mapping::Dependent) => false,
-        (Mapping::Dependent, Mapping::None | Mapping::Independent) => takes_from_anywhere(theirs),
-        (Mapping::None | Mapping::Independent, Mapping::Dependent) => takes_from_anywhere(ours),
-        (Mapping::None | Mapping::Independent, Mapping::None | Mapping::Independent) => true,
-    };
-    !is_blocked && can_meet
 }
 
 /// A world with one relay and a pair, whose first sends data that the other answers, or not.
@@ -119,7 +86,7 @@ fn direct_path_is_found_within_5_s_if_gateways_allow_one() {
         // Who only listens needs no path of its own, but must help.
         let wants_reply = world.network.dice.chance(70);
         world.start(a, b, wants_reply);
-        let can = can_be_direct(&world, a, b);
+        let can = world.network.can_be_direct(a, b);
         let is_it =
             |world: &World| world.is_direct(a, b) && (world.is_direct(b, a) || !wants_reply);
         let is = world.run_until(secs(5), is_it);
@@ -151,7 +118,7 @@ fn nodes_without_a_relay_find_each_other_if_both_send() {
         // Those behind NATs are known by the addresses that STUN told last.
         let found =
             world.run_until(secs(13), |world| are_direct(world, a, b) && both_heard(world, a, b));
-        assert_eq!(found, can_be_direct(&world, a, b));
+        assert_eq!(found, world.network.can_be_direct(a, b));
     });
 }
 
@@ -161,7 +128,7 @@ fn direct_path_is_found_in_spite_of_loss() {
         let (mut world, a, b) = world_with_pair(seed);
         world.network.loss_percent = 20;
         world.start(a, b, true);
-        let can = can_be_direct(&world, a, b);
+        let can = world.network.can_be_direct(a, b);
         assert_eq!(world.run_until(secs(60), |world| are_direct(world, a, b)), can);
         let begin = world.network.now;
         world.run_for(secs(60));
@@ -189,7 +156,7 @@ fn dead_path_is_left_for_the_relay_within_7_s_and_taken_up_again() {
         let (site_a, site_b) = (world.network.site_of(a), world.network.site_of(b));
         world.start(a, b, true);
         world.run_until(secs(5), |world| are_direct(world, a, b));
-        let can = can_be_direct(&world, a, b);
+        let can = world.network.can_be_direct(a, b);
         let wait = world.network.dice.ms(0, 100_000);
         world.run_for(wait);
         let cuts = [vec![(site_a, site_b)], vec![(site_b, site_a)]];
@@ -225,7 +192,7 @@ fn idle_session_ends_in_silence() {
         world.run_for(secs(3_600));
         assert!(world.network.next_at().is_none(), "nothing under way");
         world.start(a, b, true);
-        let can = can_be_direct(&world, a, b) && world.network.loss_percent == 0;
+        let can = world.network.can_be_direct(a, b) && world.network.loss_percent == 0;
         if can {
             assert!(world.run_until(secs(5), |world| are_direct(world, a, b)), "and begins again");
         }
@@ -239,13 +206,13 @@ fn node_that_roams_is_reached_again_within_3_s() {
         world.start(a, b, true);
         let wait = world.network.dice.ms(500, 70_000);
         world.run_for(wait);
-        let elsewhere = gateway(&mut world);
+        let elsewhere = Gateway::any(&mut world.network.dice);
         let site = world.network.add_site(elsewhere);
         let told_after = world.network.dice.ms(0, 20_000);
         let who = world.network.dice.pick(&[a, b]);
         world.roam(who, site, told_after);
         let begin = world.network.now;
-        let can = can_be_direct(&world, a, b);
+        let can = world.network.can_be_direct(a, b);
         let found = world.run_until(secs(5), |world| are_direct(world, a, b));
         assert_eq!(found, can, "{:?}", (world.network.gateway_of(a), world.network.gateway_of(b)));
         world.run_for(secs(30));
@@ -281,7 +248,7 @@ fn relay_may_die_and_come_back() {
         let (mut world, a, b) = world_with_pair(seed);
         world.start(a, b, true);
         world.run_for(secs(10));
-        let can = can_be_direct(&world, a, b);
+        let can = world.network.can_be_direct(a, b);
         world.network.regions.clear();
         let begin = world.network.now;
         world.run_for(secs(90));
@@ -308,7 +275,7 @@ fn disturb(world: &mut World, nodes: &[HostId]) {
         5 => world.network.set_offline(site_a, true),
         6 => world.network.set_offline(site_a, false),
         _ => {
-            let elsewhere = gateway(world);
+            let elsewhere = Gateway::any(&mut world.network.dice);
             let site = world.network.add_site(elsewhere);
             let told_after = world.network.dice.ms(0, 20_000);
             world.roam(a, site, told_after);
@@ -320,7 +287,7 @@ fn disturb(world: &mut World, nodes: &[HostId]) {
 fn after_any_storm_three_nodes_find_their_best_ways() {
     check(|seed| {
         let (mut world, a, b) = world_with_pair(seed);
-        let other = gateway(&mut world);
+        let other = Gateway::any(&mut world.network.dice);
         let c = world.add_node(other, Some(FIRST));
         let nodes = [a, b, c];
         for (from, to) in [(a, b), (b, c), (c, a)] {
@@ -343,7 +310,7 @@ fn after_any_storm_three_nodes_find_their_best_ways() {
         for (from, to) in [(a, b), (b, c), (c, a)] {
             let gateways = (world.network.gateway_of(from), world.network.gateway_of(to));
             let is = are_direct(&world, from, to);
-            assert_eq!(is, can_be_direct(&world, from, to), "{gateways:?}");
+            assert_eq!(is, world.network.can_be_direct(from, to), "{gateways:?}");
             check_gaps(&world, from, to, begin, secs(1));
             check_gaps(&world, to, from, begin, secs(1));
         }

@@ -1,5 +1,4 @@
 //! Nodes in a virtual network, and the laws of their paths.
 
 mod laws;
-mod network;
 mod world;

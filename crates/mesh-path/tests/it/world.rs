@@ -8,7 +8,7 @@ use mesh_disco::TransactionId;
 use mesh_path::{Disco, PING_BURST, PING_REFILL, PeerPath, Route, Transmit, Way};
 use mesh_wire::DerpRegionId;
 
-use crate::network::{Delivery, Gateway, HostId, Network, SiteId};
+use mesh_testkit::network::{Delivery, Gateway, HostId, Network, SiteId};
 
 /// A message as it travels: only whom it is for can open it.
 #[derive(Debug, Clone)]

@@ -26,10 +26,11 @@ const STUN_SERVER: SocketAddr =
 
 /// Random numbers of a seed.
 #[derive(Debug)]
-pub(crate) struct Dice(TestRng);
+pub struct Dice(TestRng);
 
 impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Begins with a seed.
+    pub fn new(seed: u64) -> Self {
         let bytes = [seed.to_le_bytes(), (!seed).to_le_bytes()].concat();
         let mut random = TestRng::from_seed(RngAlgorithm::XorShift, &bytes);
         // Seeds that differ little begin with numbers that differ little.
@@ -40,29 +41,35 @@ impl Dice {
     }
 
     /// A number below `limit`.
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0.next_u64() % limit
     }
 
     /// True this often in a hundred.
-    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+    pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    pub(crate) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+    /// One of several.
+    pub fn pick<T: Copy>(&mut self, items: &[T]) -> T {
         let count = u64::try_from(items.len()).expect("64 bits");
         items[usize::try_from(self.below(count)).expect("an index")]
     }
 
+    /// Random bytes.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+
     /// Milliseconds from a range.
-    pub(crate) fn ms(&mut self, from: u64, to: u64) -> Duration {
+    pub fn ms(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_micros(from * 1000 + self.below((to - from) * 1000))
     }
 }
 
 /// Whether and how a gateway gives hosts other addresses outside (RFC 4787).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mapping {
+pub enum Mapping {
     /// Hosts have public addresses.
     None,
     /// One outside address for each host.
@@ -73,7 +80,7 @@ pub(crate) enum Mapping {
 
 /// What a gateway lets in to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Filtering {
+pub enum Filtering {
     /// All.
     Open,
     /// What comes from an address that the host has sent to.
@@ -82,18 +89,38 @@ pub(crate) enum Filtering {
     Endpoint,
 }
 
+/// What is between a site and the rest of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Gateway {
-    pub(crate) mapping: Mapping,
-    pub(crate) filtering: Filtering,
-    pub(crate) passes_udp: bool,
+pub struct Gateway {
+    /// How it translates.
+    pub mapping: Mapping,
+    /// What it lets in.
+    pub filtering: Filtering,
+    /// Whether it lets UDP out at all.
+    pub passes_udp: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SiteId(usize);
+impl Gateway {
+    /// One of those that there are.
+    pub fn any(dice: &mut Dice) -> Self {
+        let mapping = dice.pick(&[Mapping::None, Mapping::Independent, Mapping::Dependent]);
+        let filtering = match mapping {
+            Mapping::None | Mapping::Independent => {
+                dice.pick(&[Filtering::Open, Filtering::Address, Filtering::Endpoint])
+            }
+            Mapping::Dependent => dice.pick(&[Filtering::Address, Filtering::Endpoint]),
+        };
+        Self { mapping, filtering, passes_udp: !dice.chance(10) }
+    }
+}
 
+/// A site: hosts behind one gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct HostId(pub(crate) usize);
+pub struct SiteId(usize);
+
+/// A host, by the order in which they were added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostId(pub usize);
 
 #[derive(Debug)]
 struct Site {
@@ -128,10 +155,34 @@ struct Host {
 
 /// What arrives at a host.
 #[derive(Debug)]
-pub(crate) enum Delivery<P> {
-    Udp { to: HostId, src: SocketAddr, payload: P },
-    Relay { to: HostId, region: DerpRegionId, payload: P },
-    RelayGone { to: HostId, region: DerpRegionId, peer: HostId },
+pub enum Delivery<P> {
+    /// A datagram.
+    Udp {
+        /// Who gets it.
+        to: HostId,
+        /// The sender's address, as it is seen there.
+        src: SocketAddr,
+        /// What it says.
+        payload: P,
+    },
+    /// A message through a relay.
+    Relay {
+        /// Who gets it.
+        to: HostId,
+        /// Whose relay.
+        region: DerpRegionId,
+        /// What it says.
+        payload: P,
+    },
+    /// A relay's word that a peer is not there.
+    RelayGone {
+        /// Who gets it.
+        to: HostId,
+        /// Whose relay.
+        region: DerpRegionId,
+        /// Who is not there.
+        peer: HostId,
+    },
 }
 
 /// What is under way.
@@ -142,16 +193,19 @@ enum Flight<P> {
     ToRelay { region: DerpRegionId, from: HostId, to: HostId, payload: P },
 }
 
+/// The network, and all that is under way on it.
 #[derive(Debug)]
-pub(crate) struct Network<P> {
-    pub(crate) now: Instant,
-    pub(crate) dice: Dice,
+pub struct Network<P> {
+    /// The time, which the test lets pass.
+    pub now: Instant,
+    /// Where all chance comes from.
+    pub dice: Dice,
     /// Datagrams between sites that are lost, in a hundred.
-    pub(crate) loss_percent: u64,
+    pub loss_percent: u64,
     /// Relays that run.
-    pub(crate) regions: BTreeSet<DerpRegionId>,
+    pub regions: BTreeSet<DerpRegionId>,
     /// Between which sites no datagrams pass, in this direction.
-    pub(crate) cuts: BTreeSet<(SiteId, SiteId)>,
+    pub cuts: BTreeSet<(SiteId, SiteId)>,
     sites: Vec<Site>,
     hosts: Vec<Host>,
     flights: BTreeMap<(Instant, u64), Flight<P>>,
@@ -161,7 +215,8 @@ pub(crate) struct Network<P> {
 }
 
 impl<P> Network<P> {
-    pub(crate) fn new(seed: u64, now: Instant) -> Self {
+    /// An empty network.
+    pub fn new(seed: u64, now: Instant) -> Self {
         Self {
             now,
             dice: Dice::new(seed),
@@ -176,7 +231,8 @@ impl<P> Network<P> {
         }
     }
 
-    pub(crate) fn add_site(&mut self, gateway: Gateway) -> SiteId {
+    /// Adds a site.
+    pub fn add_site(&mut self, gateway: Gateway) -> SiteId {
         let number = u16::try_from(self.sites.len()).expect("not that many sites");
         let [high, low] = number.to_be_bytes();
         self.sites.push(Site {
@@ -190,40 +246,46 @@ impl<P> Network<P> {
         SiteId(number.into())
     }
 
-    pub(crate) fn add_host(&mut self, site: SiteId, home: Option<DerpRegionId>) -> HostId {
+    /// Adds a host to a site, connected to its home relay if it has one.
+    pub fn add_host(&mut self, site: SiteId, home: Option<DerpRegionId>) -> HostId {
         let addr = self.free_addr(site);
         self.hosts.push(Host { site, addr, home, relayed_at: BTreeMap::new() });
         HostId(self.hosts.len() - 1)
     }
 
     /// Gives a host an address of another site.
-    pub(crate) fn move_host(&mut self, host: HostId, site: SiteId) {
+    pub fn move_host(&mut self, host: HostId, site: SiteId) {
         self.hosts[host.0].addr = self.free_addr(site);
         self.hosts[host.0].site = site;
     }
 
-    pub(crate) fn set_home(&mut self, host: HostId, home: Option<DerpRegionId>) {
+    /// Connects a host to another home relay.
+    pub fn set_home(&mut self, host: HostId, home: Option<DerpRegionId>) {
         self.hosts[host.0].home = home;
     }
 
-    pub(crate) fn set_offline(&mut self, site: SiteId, is_offline: bool) {
+    /// Cuts a site off, or connects it again.
+    pub fn set_offline(&mut self, site: SiteId, is_offline: bool) {
         self.sites[site.0].is_offline = is_offline;
     }
 
-    pub(crate) fn site_of(&self, host: HostId) -> SiteId {
+    /// The site of a host.
+    pub fn site_of(&self, host: HostId) -> SiteId {
         self.hosts[host.0].site
     }
 
-    pub(crate) fn gateway_of(&self, host: HostId) -> Gateway {
+    /// The gateway of a host.
+    pub fn gateway_of(&self, host: HostId) -> Gateway {
         self.sites[self.hosts[host.0].site.0].gateway
     }
 
-    pub(crate) fn home_of(&self, host: HostId) -> Option<DerpRegionId> {
+    /// The home relay of a host.
+    pub fn home_of(&self, host: HostId) -> Option<DerpRegionId> {
         self.hosts[host.0].home
     }
 
     /// The addresses at which a host believes to be reachable: its own, and the one that a STUN server sees.
-    pub(crate) fn endpoints(&mut self, host: HostId) -> Vec<SocketAddr> {
+    pub fn endpoints(&mut self, host: HostId) -> Vec<SocketAddr> {
         let inside = self.hosts[host.0].addr;
         let mut endpoints = vec![inside];
         let outside = self.leave(self.hosts[host.0].site, inside, STUN_SERVER);
@@ -231,7 +293,45 @@ impl<P> Network<P> {
         endpoints
     }
 
-    pub(crate) fn send_udp(&mut self, from: HostId, dst: SocketAddr, payload: P) {
+    /// Whether pings from both ends can open a direct path.
+    pub fn can_be_direct(&self, a: HostId, b: HostId) -> bool {
+        let (site_a, site_b) = (self.site_of(a), self.site_of(b));
+        let (ours, theirs) = (self.gateway_of(a), self.gateway_of(b));
+        if site_a == site_b {
+            return true;
+        }
+        let is_blocked = self.cuts.contains(&(site_a, site_b))
+            || self.cuts.contains(&(site_b, site_a))
+            || !ours.passes_udp
+            || !theirs.passes_udp;
+        let takes_from_anywhere = |gateway: Gateway| gateway.filtering != Filtering::Endpoint;
+        let can_meet = match (ours.mapping, theirs.mapping) {
+            (Mapping::Dependent, Mapping::Dependent) => false,
+            (Mapping::Dependent, Mapping::None | Mapping::Independent) => {
+                takes_from_anywhere(theirs)
+            }
+            (Mapping::None | Mapping::Independent, Mapping::Dependent) => takes_from_anywhere(ours),
+            (Mapping::None | Mapping::Independent, Mapping::None | Mapping::Independent) => true,
+        };
+        !is_blocked && can_meet
+    }
+
+    /// The own address of a host.
+    pub fn addr_of(&self, host: HostId) -> SocketAddr {
+        self.hosts[host.0].addr
+    }
+
+    /// Asks a server outside as which address a host is seen there; `None` if it does not hear the host. Takes as long as is told
+    /// beside.
+    pub fn reflect(&mut self, host: HostId, server: SocketAddr) -> Option<(SocketAddr, Duration)> {
+        let Host { site, addr, .. } = self.hosts[host.0];
+        let seen_as = self.leave(site, addr, server)?;
+        let is_lost = self.dice.chance(self.loss_percent);
+        (!is_lost).then(|| (seen_as, self.sites[site.0].distance * 2))
+    }
+
+    /// Sends a datagram.
+    pub fn send_udp(&mut self, from: HostId, dst: SocketAddr, payload: P) {
         let Host { site, addr, .. } = self.hosts[from.0];
         let neighbour = self.hosts.iter().position(|host| host.site == site && host.addr == dst);
         if let Some(to) = neighbour {
@@ -248,13 +348,8 @@ impl<P> Network<P> {
         self.fly(latency + jitter, Flight::Outside { src, dst, payload });
     }
 
-    pub(crate) fn send_relay(
-        &mut self,
-        from: HostId,
-        region: DerpRegionId,
-        to: HostId,
-        payload: P,
-    ) {
+    /// Sends a message through a relay.
+    pub fn send_relay(&mut self, from: HostId, region: DerpRegionId, to: HostId, payload: P) {
         let site = &self.sites[self.hosts[from.0].site.0];
         if site.is_offline || !self.regions.contains(&region) {
             return;
@@ -269,12 +364,12 @@ impl<P> Network<P> {
     }
 
     /// When the next thing under way arrives.
-    pub(crate) fn next_at(&self) -> Option<Instant> {
+    pub fn next_at(&self) -> Option<Instant> {
         self.flights.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// What arrives now, if a host gets it.
-    pub(crate) fn land(&mut self) -> Option<Delivery<P>> {
+    pub fn land(&mut self) -> Option<Delivery<P>> {
         let (_, flight) = self.flights.pop_first()?;
         match flight {
             Flight::Landed(delivery) => Some(delivery),
