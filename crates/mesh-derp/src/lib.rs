@@ -21,7 +21,7 @@ pub use frame::{
 };
 pub use login::{ClientInfo, ClientLogin, Login, LoginError, ServerInfo, ServerLogin};
 pub use nacl::NONCE_BYTES;
-pub use outbox::{Batch, Outbox, PEER_GONE_MAX, QUEUE_PACKETS_MAX};
+pub use outbox::{Batch, Outbox, PEER_GONE_MAX, QUEUE_BYTES_MAX, QUEUE_PACKETS_MAX};
 pub use packet::{KINDS, PACKET_BYTES_MAX, PacketKind, Tally};
 
 /// The version of the protocol that is spoken here, and the only one that clients still speak.

@@ -13,8 +13,12 @@ use crate::packet::{KINDS, PacketKind, Tally};
 
 /// Packets of one kind that wait for a client. The next one pushes out the oldest.
 ///
-/// With packets of the largest size that is 2 MiB a queue; with those of WireGuard, 45 KiB.
-pub const QUEUE_PACKETS_MAX: usize = 32;
+/// Deeper than the 32 of Go's relay, which reads 4 KiB at a time: here one read can bring more packets than that, which
+/// must not push each other out. A sender's window in flight fits in, as TCP needs that has just begun.
+pub const QUEUE_PACKETS_MAX: usize = 1024;
+
+/// Bytes of such packets, with headers and keys: a full queue of `WireGuard`'s longest. Packets of 64 KiB are fewer.
+pub const QUEUE_BYTES_MAX: usize = 1536 << 10;
 
 /// Peers that a client waits to hear are gone. Of more it does not hear: only a client that takes in
 /// nothing while that many peers leave comes so far, and it is about to be cut.
@@ -42,16 +46,11 @@ impl Outbox {
             && self.queues.iter().all(|queue| queue.frame_bytes.is_empty())
     }
 
-    /// Queues a packet from `src`. Returns the size in bytes of the packet that had to go for it, if any.
+    /// Queues a packet from `src`. Returns the packets that had to go for it.
     ///
     /// A pending notice that `src` is gone is forgotten: it came back, and the notice would reach the
     /// client after this packet.
-    pub fn push_packet(
-        &mut self,
-        kind: PacketKind,
-        src: NodePublic,
-        payload: &[u8],
-    ) -> Option<usize> {
+    pub fn push_packet(&mut self, kind: PacketKind, src: NodePublic, payload: &[u8]) -> Tally {
         if !self.gone.is_empty() {
             self.gone.remove(&src);
         }
@@ -104,13 +103,8 @@ struct PacketQueue {
 }
 
 impl PacketQueue {
-    fn push(&mut self, src: NodePublic, payload: &[u8]) -> Option<usize> {
-        let dropped = if self.frame_bytes.len() < QUEUE_PACKETS_MAX {
-            None
-        } else {
-            self.frame_bytes.pop_front()
-        };
-        self.start += dropped.unwrap_or_default();
+    fn push(&mut self, src: NodePublic, payload: &[u8]) -> Tally {
+        let dropped = self.make_room(AROUND_PACKET_BYTES + payload.len());
         // Moves no more bytes than were dropped since the last time.
         if self.start > self.bytes.len() / 2 {
             self.bytes.drain(..self.start);
@@ -119,7 +113,20 @@ impl PacketQueue {
         let before = self.bytes.len();
         ServerFrame::RecvPacket { src, payload }.encode(&mut self.bytes);
         self.frame_bytes.push_back(self.bytes.len() - before);
-        dropped.map(|bytes| bytes - AROUND_PACKET_BYTES)
+        dropped
+    }
+
+    /// Drops the oldest packets until there is room for one more.
+    fn make_room(&mut self, frame_bytes: usize) -> Tally {
+        let mut dropped = Tally::default();
+        while self.frame_bytes.len() >= QUEUE_PACKETS_MAX
+            || self.bytes.len() - self.start + frame_bytes > QUEUE_BYTES_MAX
+        {
+            let Some(oldest) = self.frame_bytes.pop_front() else { break };
+            self.start += oldest;
+            dropped.add(oldest - AROUND_PACKET_BYTES);
+        }
+        dropped
     }
 
     fn drain(&mut self, out: &mut Vec<u8>) -> Tally {

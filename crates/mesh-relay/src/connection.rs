@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use bytes::{Buf, BytesMut};
 use mesh_derp::{
     Action, ClientFrame, ClientState, CloseReason, FrameError, FrameReader, Login, LoginError,
-    NONCE_BYTES, PacketKind, PeerGoneReason,
+    NONCE_BYTES, PacketKind, PeerGoneReason, Tally,
 };
 use mesh_keys::NodePublic;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -210,19 +210,20 @@ impl Connection {
     fn forward(&mut self, dst: NodePublic, kind: PacketKind, payload: &[u8]) {
         self.counts.received[kind as usize].add(payload.len());
         let src = self.client.key;
-        let dropped = match self.route(&dst) {
+        let this = Tally { packets: 1, bytes: payload.len() as u64 };
+        let (reason, dropped) = match self.route(&dst) {
             None => {
                 self.answer_absent(dst, kind);
-                Some((DropReason::UnknownDestination, payload.len()))
+                (DropReason::UnknownDestination, this)
             }
             Some(client) => match client.push(|outbox| outbox.push_packet(kind, src, payload)) {
-                None => Some((DropReason::DestinationGone, payload.len())),
-                Some(oldest) => oldest.map(|bytes| (DropReason::QueueFull, bytes)),
+                None => (DropReason::DestinationGone, this),
+                Some(oldest) => (DropReason::QueueFull, oldest),
             },
         };
-        if let Some((reason, bytes)) = dropped {
-            self.counts.dropped[reason as usize][kind as usize].add(bytes);
-        }
+        let counted = &mut self.counts.dropped[reason as usize][kind as usize];
+        counted.packets += dropped.packets;
+        counted.bytes += dropped.bytes;
     }
 
     /// The connection that packets for `dst` go to.

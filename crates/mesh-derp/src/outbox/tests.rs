@@ -79,13 +79,14 @@ fn a_full_queue_forgets_its_oldest_and_spares_the_other() {
     outbox.push_packet(PacketKind::Disco, key(1), b"disco");
     for number in 0..QUEUE_PACKETS_MAX {
         let dropped = outbox.push_packet(PacketKind::Data, key(1), number.to_string().as_bytes());
-        assert_eq!(dropped, None);
+        assert_eq!(dropped, Tally::default());
     }
-    assert_eq!(outbox.push_packet(PacketKind::Data, key(1), b"x"), Some(1), "packet 0");
+    let one = |bytes| Tally { packets: 1, bytes };
+    assert_eq!(outbox.push_packet(PacketKind::Data, key(1), b"x"), one(1), "packet 0");
     for _ in 1..10 {
         outbox.push_packet(PacketKind::Data, key(1), b"x");
     }
-    assert_eq!(outbox.push_packet(PacketKind::Data, key(1), b"y"), Some(2), "packet 10");
+    assert_eq!(outbox.push_packet(PacketKind::Data, key(1), b"y"), one(2), "packet 10");
     let words = read_all(&mut outbox);
     assert_eq!(words.len(), 1 + QUEUE_PACKETS_MAX);
     assert_eq!(words[..2], ["1:disco", "1:11"]);
@@ -99,12 +100,29 @@ fn a_client_that_reads_nothing_costs_bounded_memory() {
     for _ in 0..1000 {
         outbox.push_packet(PacketKind::Data, key(1), &payload);
     }
-    let waiting = QUEUE_PACKETS_MAX * (payload.len() + AROUND_PACKET_BYTES);
-    assert!(outbox.queues[PacketKind::Data as usize].bytes.capacity() <= 4 * waiting);
+    assert!(outbox.queues[PacketKind::Data as usize].bytes.capacity() <= 4 * QUEUE_BYTES_MAX);
     let batch = outbox.poll_output(&mut Vec::new());
-    assert_eq!(batch[PacketKind::Data as usize].packets, QUEUE_PACKETS_MAX as u64);
+    let fitting = QUEUE_BYTES_MAX / (payload.len() + AROUND_PACKET_BYTES);
+    assert_eq!(batch[PacketKind::Data as usize].packets, fitting as u64);
     outbox.release_memory();
     assert_eq!(outbox.queues[PacketKind::Data as usize].bytes.capacity(), 0);
+}
+
+/// Small packets, and now and then one of which few fit.
+fn packets() -> impl Strategy<Value = Vec<u8>> {
+    let size = prop_oneof![9 => 0..50_usize, 1 => Just(crate::PACKET_BYTES_MAX)];
+    (any::<u8>(), size).prop_map(|(byte, size)| vec![byte; size])
+}
+
+/// The newest packets that a queue has room for.
+fn newest(packets: &[Vec<u8>]) -> &[Vec<u8>] {
+    let mut bytes = 0;
+    let fits = |packet: &&Vec<u8>| {
+        bytes += packet.len() + AROUND_PACKET_BYTES;
+        bytes <= QUEUE_BYTES_MAX
+    };
+    let count = packets.iter().rev().take(QUEUE_PACKETS_MAX).take_while(fits).count();
+    &packets[packets.len() - count..]
 }
 
 proptest! {
@@ -112,7 +130,7 @@ proptest! {
     #[test]
     fn queue_is_the_newest_packets_in_order(
         rounds in prop::collection::vec(
-            prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..100),
+            prop::collection::vec(packets(), 0..100),
             0..6,
         ),
     ) {
@@ -120,9 +138,9 @@ proptest! {
         for packets in rounds {
             let mut dropped = 0;
             for payload in &packets {
-                dropped += queue.push(key(1), payload).unwrap_or_default() as u64;
+                dropped += queue.push(key(1), payload).bytes;
             }
-            let kept = &packets[packets.len().saturating_sub(QUEUE_PACKETS_MAX)..];
+            let kept = newest(&packets);
             let mut expected = Vec::new();
             for payload in kept {
                 ServerFrame::RecvPacket { src: key(1), payload }.encode(&mut expected);
