@@ -220,7 +220,7 @@ async fn expect_success(answer: Response<Incoming>) -> Result<Response<Incoming>
 }
 
 /// Reads a body to its end, but not beyond `max` bytes.
-async fn read_body(
+pub(crate) async fn read_body(
     answer: Response<Incoming>,
     max: usize,
 ) -> Result<Response<Bytes>, RequestError> {

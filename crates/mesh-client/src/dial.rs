@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Empty;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::ControlUrl;
-use crate::client::{RequestError, read_answer};
+use crate::client::{RequestError, read_answer, read_body};
 
 /// How long a dial may take until the handshake is done, as with stock clients.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -144,6 +144,26 @@ impl Dialer {
         keys.public_key.non_zero().ok_or(DialError::NoKey)
     }
 
+    /// Sends a request outside the channel, as the server's key is asked for, and returns the answer, whatever its status.
+    ///
+    /// Of the request's URI only path and query count; the server is this dialer's.
+    ///
+    /// # Errors
+    /// [`RequestError::TooLong`] for an answer of more than [`KEY_BODY_BYTES_MAX`] bytes.
+    pub async fn request_outside(
+        &self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Bytes>, DialError> {
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        let uri = target.parse().expect("invariant: a URI's path and query are a URI");
+        *request.uri_mut() = uri;
+        request.headers_mut().insert(header::HOST, self.host());
+        within_timeout(async {
+            Ok(read_body(self.send(request).await?, KEY_BODY_BYTES_MAX).await?)
+        })
+        .await
+    }
+
     /// Opens a channel to the server that holds `server_key`.
     pub(crate) async fn open(
         &self,
@@ -153,14 +173,15 @@ impl Dialer {
     ) -> Result<NoiseStream<ChannelIo>, DialError> {
         let noise_version = version.0.try_into().map_err(|_| DialError::Version(version))?;
         let initiator = Initiator::new(machine_key, server_key, noise_version)?;
-        within_timeout(self.upgrade(initiator)).await
+        // A handshake under way takes kilobytes, which not all who may dial shall set aside.
+        within_timeout(Box::pin(self.upgrade(initiator))).await
     }
 
     async fn upgrade(&self, initiator: Initiator) -> Result<NoiseStream<ChannelIo>, DialError> {
         let mut request = self.request(Method::POST, "/ts2021");
         let headers = request.headers_mut();
-        headers.insert(header::UPGRADE, http::HeaderValue::from_static(PROTOCOL));
-        headers.insert(header::CONNECTION, http::HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static(PROTOCOL));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         let initiation = BASE64.encode(initiator.initiation());
         let initiation = initiation.parse().expect("invariant: base64 is a header value");
         headers.insert(HANDSHAKE_HEADER, initiation);
@@ -179,17 +200,22 @@ impl Dialer {
         Ok(NoiseStream::new(io, transport))
     }
 
-    fn request(&self, method: Method, target: &str) -> Request<Empty<Bytes>> {
+    fn request(&self, method: Method, target: &str) -> Request<Full<Bytes>> {
         Request::builder()
             .method(method)
             .uri(target)
-            .header(header::HOST, self.url.authority())
-            .body(Empty::new())
-            .expect("invariant: a control URL's authority is a header value")
+            .header(header::HOST, self.host())
+            .body(Full::default())
+            .expect("invariant: the targets here are URIs")
+    }
+
+    fn host(&self) -> HeaderValue {
+        let host = self.url.authority().try_into();
+        host.expect("invariant: a control URL's authority is a header value")
     }
 
     /// Sends a request over a connection of its own.
-    async fn send(&self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, DialError> {
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, DialError> {
         let tcp = self.connect().await.map_err(DialError::Connect)?;
         tcp.set_nodelay(true).map_err(DialError::Connect)?;
         if !self.url.is_tls() {
@@ -225,7 +251,7 @@ impl Dialer {
 /// Sends one HTTP/1.1 request. The task that it starts ends with the answer's body, or with the upgrade.
 async fn send_over<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     io: IO,
-    request: Request<Empty<Bytes>>,
+    request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, DialError> {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(io)).await.map_err(RequestError::Http)?;

@@ -1,5 +1,8 @@
 //! The messages of a map stream: `little-endian length (4) | payload`, one after the other.
 
+mod long;
+mod parts;
+
 use std::io;
 use std::sync::Arc;
 
@@ -11,6 +14,10 @@ use thiserror::Error;
 use tokio_util::sync::DropGuard;
 
 use crate::message::Message;
+use crate::scan::ScanError;
+
+pub use long::{NAMED_PEERS_MAX, REST_BYTES_MAX};
+pub use parts::{MapPart, MapParts};
 
 /// Most bytes that a message may have, compressed and again decompressed, as with tailscale's `testcontrol`.
 pub const FRAME_BYTES_MAX: usize = 256 << 20;
@@ -41,6 +48,15 @@ pub enum MapStreamError {
     /// A message that is no map response.
     #[error("message in map stream is malformed")]
     Json(#[from] serde_json::Error),
+    /// A long message that is no map response.
+    #[error("long message in map stream is malformed")]
+    Scan(#[from] ScanError),
+    /// A long message that names more than [`NAMED_PEERS_MAX`] peers.
+    #[error("message in map stream names more than {NAMED_PEERS_MAX} peers")]
+    TooManyPeers,
+    /// A long message with more than [`REST_BYTES_MAX`] bytes that are not about peers.
+    #[error("message in map stream has more than {REST_BYTES_MAX} bytes beside its peers")]
+    TooMuchRest,
 }
 
 /// An open map stream. Dropping it tells the server.
@@ -55,6 +71,11 @@ pub struct MapStream {
 impl MapStream {
     pub(crate) fn new(body: Incoming, compressed: bool, channel: Arc<DropGuard>) -> Self {
         Self { body, frames: FrameReader::new(compressed), _channel: channel }
+    }
+
+    /// The stream with its long messages in parts, for those who must not hold a whole one.
+    pub fn in_parts(self) -> MapParts {
+        MapParts::new(self)
     }
 
     /// Waits for the next message, keep-alives included; `None` is the end of the stream. Safe to cancel.
@@ -74,16 +95,21 @@ impl MapStream {
             if let Some(message) = self.frames.take()? {
                 return Ok(Some(message));
             }
-            match self.body.frame().await.transpose()? {
-                Some(frame) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.frames.push(data);
-                    }
-                }
-                None if self.frames.received.is_empty() => return Ok(None),
-                None => return Err(MapStreamError::Truncated),
+            match self.receive().await? {
+                true => {}
+                false if self.frames.received.is_empty() => return Ok(None),
+                false => return Err(MapStreamError::Truncated),
             }
         }
+    }
+
+    /// Waits for more bytes; `false` is the end of the stream.
+    async fn receive(&mut self) -> Result<bool, MapStreamError> {
+        let Some(frame) = self.body.frame().await.transpose()? else { return Ok(false) };
+        if let Ok(data) = frame.into_data() {
+            self.frames.push(data);
+        }
+        Ok(true)
     }
 }
 
@@ -108,16 +134,19 @@ impl FrameReader {
         }
     }
 
+    /// The length of the next message, if that has arrived: neither none nor too many bytes.
+    fn length(&self) -> Result<Option<usize>, MapStreamError> {
+        let Some(&length) = self.received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        match usize::try_from(u32::from_le_bytes(length)) {
+            Ok(0) => Err(MapStreamError::Empty),
+            Ok(length) if length <= FRAME_BYTES_MAX => Ok(Some(length)),
+            Ok(_) | Err(_) => Err(MapStreamError::TooLong),
+        }
+    }
+
     /// Takes one whole message off what was received, if it has arrived.
     fn take(&mut self) -> Result<Option<Message>, MapStreamError> {
-        let Some(&length) = self.received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-        let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-        if length == 0 {
-            return Err(MapStreamError::Empty);
-        }
-        if length > FRAME_BYTES_MAX {
-            return Err(MapStreamError::TooLong);
-        }
+        let Some(length) = self.length()? else { return Ok(None) };
         let missing = (LENGTH_BYTES + length).saturating_sub(self.received.len());
         if missing > 0 {
             self.received.reserve(missing.min(ROOM_BYTES_MAX));

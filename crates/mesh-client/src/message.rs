@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::io;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use zstd::zstd_safe::{self, DCtx, InBuffer, OutBuffer, ResetDirective};
 
 use crate::MapStreamError;
@@ -39,6 +39,10 @@ impl Message {
     /// Its length on the wire in bytes, without the length field before it.
     pub fn wire_bytes(&self) -> usize {
         self.payload.len()
+    }
+
+    pub(crate) fn into_payload(self) -> Bytes {
+        self.payload
     }
 
     /// Its JSON, at most [`FRAME_BYTES_MAX`] bytes.
@@ -103,6 +107,63 @@ impl Piece<'_> {
             return Err(MapStreamError::TooLong);
         }
         json.extend_from_slice(self.bytes);
+        Ok(())
+    }
+}
+
+/// Decompresses a message while it comes.
+pub(crate) struct Inflater {
+    /// `None` if the message is plain JSON.
+    decoder: Option<DCtx<'static>>,
+    /// Whether the decoder holds back what there was no room for.
+    has_more: bool,
+    /// Whether a frame has begun and not ended.
+    is_in_frame: bool,
+}
+
+impl std::fmt::Debug for Inflater {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inflater").field("is_in_frame", &self.is_in_frame).finish_non_exhaustive()
+    }
+}
+
+impl Inflater {
+    pub(crate) fn new(compressed: bool) -> Self {
+        Self { decoder: compressed.then(DCtx::create), has_more: false, is_in_frame: false }
+    }
+
+    /// Whether nothing comes without more input.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.has_more
+    }
+
+    /// Checks that the message may end here.
+    pub(crate) fn finish(&self) -> Result<(), MapStreamError> {
+        if self.is_in_frame { Err(unfinished()) } else { Ok(()) }
+    }
+
+    /// Fills the spare capacity of `json` as far as `input` goes, and takes off `input` what that used.
+    pub(crate) fn fill(
+        &mut self,
+        input: &mut Bytes,
+        json: &mut Vec<u8>,
+    ) -> Result<(), MapStreamError> {
+        let room = json.capacity() - json.len();
+        let Some(decoder) = &mut self.decoder else {
+            json.extend_from_slice(&input.split_to(room.min(input.len())));
+            return Ok(());
+        };
+        while json.len() < json.capacity() && (self.has_more || !input.is_empty()) {
+            let mut source = InBuffer::around(input);
+            let start = json.len();
+            let remaining = decoder
+                .decompress_stream(&mut OutBuffer::around_pos(json, start), &mut source)
+                .map_err(broken)?;
+            let used = source.pos();
+            input.advance(used);
+            self.is_in_frame = remaining != 0;
+            self.has_more = self.is_in_frame && json.len() == json.capacity();
+        }
         Ok(())
     }
 }

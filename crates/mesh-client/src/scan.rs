@@ -28,6 +28,10 @@ pub trait PeerSink {
     fn patched(&mut self, id: NodeId, raw: &[u8]);
     /// A peer came online or went offline.
     fn online(&mut self, id: NodeId, online: bool);
+    /// Changed peers follow, if any.
+    fn changes(&mut self) {}
+    /// Any field whose value is no list of the above, also those that were told in another way already. `raw` is the value.
+    fn field(&mut self, _key: &[u8], _raw: &[u8]) {}
 }
 
 /// Why JSON cannot be scanned.
@@ -107,6 +111,11 @@ impl Scanner {
         self.carried.is_empty().then_some(Place(self.at))
     }
 
+    /// How many bytes wait for the end of a field or of an element, to be looked at anew with the next piece.
+    pub(crate) fn carried_bytes(&self) -> usize {
+        self.carried.len()
+    }
+
     /// Goes on at another place, as if the piece in between had been scanned.
     pub fn jump(&mut self, place: Place) {
         self.at = place.0;
@@ -154,6 +163,9 @@ fn field(cursor: &mut Cursor<'_>, sink: &mut impl PeerSink) -> Result<Option<At>
         _ => None,
     };
     if let (Some(list), b'[') = (list, first) {
+        if key == b"PeersChanged" {
+            sink.changes();
+        }
         return Ok(Some(cursor.step(At::List(list))));
     }
     let Some(value) = cursor.value()? else { return Ok(None) };
@@ -166,6 +178,7 @@ fn field(cursor: &mut Cursor<'_>, sink: &mut impl PeerSink) -> Result<Option<At>
         b"OnlineChange" if first == b'{' => online_changes(value, sink)?,
         _ => {}
     }
+    sink.field(key, value);
     Ok(Some(At::Fields))
 }
 

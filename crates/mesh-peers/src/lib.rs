@@ -7,10 +7,11 @@
 //!
 //! Source: tailscale `control/controlclient/map.go`, for what a message means.
 
+mod index;
 mod intern;
 mod peer;
 mod routes;
 mod table;
 
 pub use peer::{Changed, Peer};
-pub use table::{Event, PeerIndex, PeerTable};
+pub use table::{Event, PEERS_MAX, PeerIndex, PeerList, PeerTable};

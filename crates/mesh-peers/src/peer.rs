@@ -28,6 +28,8 @@ pub struct Peer {
     pub sharer: UserId,
     /// The WireGuard key.
     pub key: NodePublic,
+    /// The machine key.
+    pub machine: MachinePublic,
     /// The disco key; zero means that there is no NAT traversal to this peer.
     pub disco_key: DiscoPublic,
     /// When the key expires; `None` is never.
@@ -67,7 +69,6 @@ pub struct Peer {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Rare {
     key_signature: Base64,
-    machine: MachinePublic,
     primary_routes: Vec<IpNet>,
     data_plane_audit_log_id: String,
     unsigned_peer_api_only: bool,
@@ -99,15 +100,23 @@ pub struct Changed {
 pub(crate) struct Commons {
     tags: Interner<Vec<String>>,
     cap_maps: Interner<CapMap>,
+    no_tags: Arc<Vec<String>>,
+    no_cap_map: Arc<CapMap>,
 }
 
 impl Commons {
     fn tags(&mut self, tags: Vec<String>) -> Arc<Vec<String>> {
+        if tags.is_empty() {
+            return Arc::clone(&self.no_tags);
+        }
         let text = tags.join(",");
         self.tags.get_or_insert(&text, || tags)
     }
 
     fn cap_map(&mut self, cap_map: CapMap) -> Arc<CapMap> {
+        if cap_map.is_empty() {
+            return Arc::clone(&self.no_cap_map);
+        }
         let text = json(&cap_map);
         self.cap_maps.get_or_insert(&text, || cap_map)
     }
@@ -121,7 +130,6 @@ impl Peer {
         let allowed_ips = more.map_or_else(|| Arc::clone(&addresses), Arc::from);
         let rare = Rare {
             key_signature: node.key_signature,
-            machine: node.machine,
             primary_routes: node.primary_routes,
             data_plane_audit_log_id: node.data_plane_audit_log_id,
             unsigned_peer_api_only: node.unsigned_peer_api_only,
@@ -137,6 +145,7 @@ impl Peer {
             user: node.user,
             sharer: node.sharer,
             key: node.key,
+            machine: node.machine,
             disco_key: node.disco_key,
             key_expiry: node.key_expiry,
             addresses,
@@ -154,6 +163,16 @@ impl Peer {
             is_jailed: node.is_jailed,
             hostinfo: node.hostinfo.map(|hostinfo| json(&*hostinfo).into()),
             rare: (rare != Rare::default()).then(|| Box::new(rare)),
+        }
+    }
+
+    /// As which address the peer knows this node instead of its own one of that family, if it does.
+    pub fn masquerade(&self, is_ipv4: bool) -> Option<IpAddr> {
+        let rare = self.rare.as_ref()?;
+        if is_ipv4 {
+            rare.self_node_v4_masq_addr_for_this_peer
+        } else {
+            rare.self_node_v6_masq_addr_for_this_peer
         }
     }
 
@@ -180,7 +199,7 @@ impl Peer {
             key: self.key,
             key_expiry: self.key_expiry,
             key_signature: rare.key_signature,
-            machine: rare.machine,
+            machine: self.machine,
             disco_key: self.disco_key,
             addresses: self.addresses.to_vec(),
             allowed_ips: Some(self.allowed_ips.to_vec()),

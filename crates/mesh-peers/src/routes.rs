@@ -14,93 +14,71 @@ use crate::table::PeerIndex;
 /// A prefix that several peers claim belongs to the one that claimed it last; when that one gives it up, to the one before.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
-    addresses: HashMap<IpAddr, Claims, RandomState>,
-    v4: PrefixMap<Ipv4Net, Claims>,
-    v6: PrefixMap<Ipv6Net, Claims>,
-}
-
-/// Who claims a prefix: the newest, and who claimed it before, the oldest first. Nearly always nobody did.
-#[derive(Debug)]
-struct Claims {
-    newest: PeerIndex,
-    #[expect(
-        clippy::box_collection,
-        reason = "there are millions of these, and a vector is three words"
-    )]
-    older: Option<Box<Vec<PeerIndex>>>,
-}
-
-impl Claims {
-    fn new(index: PeerIndex) -> Self {
-        Self { newest: index, older: None }
-    }
-
-    fn add(&mut self, index: PeerIndex) {
-        self.older.get_or_insert_default().push(self.newest);
-        self.newest = index;
-    }
-
-    /// Takes a claim back. Returns whether none is left.
-    fn withdraw(&mut self, index: PeerIndex) -> bool {
-        let Some(older) = &mut self.older else { return self.newest == index };
-        if self.newest == index {
-            self.newest = older.pop().expect("invariant: the list is dropped when it is empty");
-        } else {
-            older.retain(|claim| *claim != index);
-        }
-        self.older.take_if(|older| older.is_empty());
-        false
-    }
+    addresses: HashMap<IpAddr, PeerIndex, RandomState>,
+    v4: PrefixMap<Ipv4Net, PeerIndex>,
+    v6: PrefixMap<Ipv6Net, PeerIndex>,
+    /// Who claimed a prefix before the one that has it, the oldest first. Nearly always nobody did.
+    older: HashMap<IpNet, Vec<PeerIndex>, RandomState>,
 }
 
 impl Routes {
     /// The peer to which an address is routed. An exit node's routes, which hold all addresses, are no answer.
     pub(crate) fn get(&self, address: IpAddr) -> Option<PeerIndex> {
-        let claims = self.addresses.get(&address).or_else(|| match address {
-            IpAddr::V4(address) => self.v4.get_lpm(&address.into()).map(|(_, claims)| claims),
-            IpAddr::V6(address) => self.v6.get_lpm(&address.into()).map(|(_, claims)| claims),
-        });
-        claims.map(|claims| claims.newest)
+        self.addresses.get(&address).copied().or_else(|| match address {
+            IpAddr::V4(address) => self.v4.get_lpm(&address.into()).map(|(_, index)| *index),
+            IpAddr::V6(address) => self.v6.get_lpm(&address.into()).map(|(_, index)| *index),
+        })
     }
 
     pub(crate) fn claim(&mut self, prefix: IpNet, index: PeerIndex) {
         let prefix = prefix.trunc();
-        let found = match prefix {
-            _ if is_address(prefix) => self.addresses.get_mut(&prefix.addr()),
+        let before = match prefix {
+            _ if is_address(prefix) => self.addresses.insert(prefix.addr(), index),
             _ if prefix.prefix_len() == 0 => return,
-            IpNet::V4(prefix) => self.v4.get_mut(&prefix),
-            IpNet::V6(prefix) => self.v6.get_mut(&prefix),
+            IpNet::V4(prefix) => self.v4.insert(prefix, index),
+            IpNet::V6(prefix) => self.v6.insert(prefix, index),
         };
-        if let Some(claims) = found {
-            return claims.add(index);
+        if let Some(before) = before {
+            self.older.entry(prefix).or_default().push(before);
         }
-        let claims = Claims::new(index);
-        match prefix {
-            _ if is_address(prefix) => self.addresses.insert(prefix.addr(), claims),
-            IpNet::V4(prefix) => self.v4.insert(prefix, claims),
-            IpNet::V6(prefix) => self.v6.insert(prefix, claims),
-        };
     }
 
     pub(crate) fn give_up(&mut self, prefix: IpNet, index: PeerIndex) {
-        let withdrawn = |claims: Option<&mut Claims>| claims.is_some_and(|it| it.withdraw(index));
-        match prefix.trunc() {
-            prefix if is_address(prefix) => {
-                if withdrawn(self.addresses.get_mut(&prefix.addr())) {
-                    self.addresses.remove(&prefix.addr());
-                }
-            }
-            IpNet::V4(prefix) => {
-                if withdrawn(self.v4.get_mut(&prefix)) {
-                    self.v4.remove(&prefix);
-                }
-            }
-            IpNet::V6(prefix) => {
-                if withdrawn(self.v6.get_mut(&prefix)) {
-                    self.v6.remove(&prefix);
-                }
-            }
+        let prefix = prefix.trunc();
+        let Some(mut older) = self.older.remove(&prefix) else {
+            return self.forget(prefix, index);
+        };
+        if self.owner(prefix) == Some(index) {
+            let before = older.pop().expect("invariant: the list is dropped when it is empty");
+            self.forget(prefix, index);
+            self.claim(prefix, before);
+        } else {
+            older.retain(|claim| *claim != index);
         }
+        if !older.is_empty() {
+            self.older.insert(prefix, older);
+        }
+    }
+
+    /// Who has exactly this prefix.
+    fn owner(&self, prefix: IpNet) -> Option<PeerIndex> {
+        match prefix {
+            _ if is_address(prefix) => self.addresses.get(&prefix.addr()).copied(),
+            IpNet::V4(prefix) => self.v4.get(&prefix).copied(),
+            IpNet::V6(prefix) => self.v6.get(&prefix).copied(),
+        }
+    }
+
+    /// Takes a prefix that nobody else claims from whom has it.
+    fn forget(&mut self, prefix: IpNet, index: PeerIndex) {
+        if self.owner(prefix) != Some(index) {
+            return;
+        }
+        match prefix {
+            _ if is_address(prefix) => self.addresses.remove(&prefix.addr()),
+            IpNet::V4(prefix) => self.v4.remove(&prefix),
+            IpNet::V6(prefix) => self.v6.remove(&prefix),
+        };
     }
 }
 

@@ -1,17 +1,21 @@
 //! The table: peers by index, and every way to find one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use mesh_keys::{DiscoPublic, NodePublic};
 use mesh_wire::{MapResponse, Node, NodeId, PeerChange};
 
+use crate::index::Index;
 use crate::peer::{Changed, Commons, Peer};
 use crate::routes::Routes;
+
+/// Most peers that a table takes; those beyond are passed over. Four times the largest tailnets that are known, so that a
+/// control server cannot use up the machine's memory.
+pub const PEERS_MAX: usize = if cfg!(test) { 64 } else { 1 << 20 };
 
 /// Where a peer is in the table: dense, the same for as long as the peer stays, then another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,23 +49,45 @@ pub enum Event {
 /// All peers of a node.
 ///
 /// Where two peers claim the same key or name, which a sound control server does not say, the last one is found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PeerTable {
     peers: Vec<Option<Peer>>,
     free: Vec<PeerIndex>,
     commons: Commons,
     by_id: Index<NodeId>,
-    by_stable_id: Index<Arc<str>>,
-    by_name: Index<Arc<str>>,
+    by_stable_id: Index<str>,
+    by_name: Index<str>,
     by_key: Index<NodePublic>,
     by_disco_key: Index<DiscoPublic>,
     routes: Routes,
 }
 
+/// Whom a full list of peers that comes in parts has named so far. One that breaks off is dropped.
+#[derive(Debug, Default)]
+pub struct PeerList {
+    named: HashSet<NodeId, RandomState>,
+}
+
+impl Default for PeerTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl PeerTable {
     /// A table without peers.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            peers: Vec::new(),
+            free: Vec::new(),
+            commons: Commons::default(),
+            by_id: Index::new(|peer| &peer.id),
+            by_stable_id: Index::new(|peer| &peer.stable_id),
+            by_name: Index::new(|peer| &peer.name),
+            by_key: Index::new(|peer| &peer.key),
+            by_disco_key: Index::new(|peer| &peer.disco_key),
+            routes: Routes::default(),
+        }
     }
 
     /// Takes out of a message what it says of peers, applies it and tells in `events` what that has changed.
@@ -99,6 +125,22 @@ impl PeerTable {
         }
     }
 
+    /// Applies a part of a full list of peers. [`Self::finish_list`] follows on the last one.
+    pub fn apply_listed(&mut self, list: &mut PeerList, peers: Vec<Node>, events: &mut Vec<Event>) {
+        list.named.extend(peers.iter().map(|node| node.id));
+        for node in peers {
+            self.upsert(node, events);
+        }
+    }
+
+    /// Forgets the peers that a full list has not named.
+    pub fn finish_list(&mut self, list: &PeerList, events: &mut Vec<Event>) {
+        let gone = self.iter().map(|(_, peer)| peer.id).filter(|id| !list.named.contains(id));
+        for id in gone.collect::<Vec<_>>() {
+            self.remove(id, events);
+        }
+    }
+
     /// Forgets all peers.
     pub fn clear(&mut self, events: &mut Vec<Event>) {
         self.replace_all(Vec::new(), events);
@@ -111,7 +153,7 @@ impl PeerTable {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.len() == 0
     }
 
     /// The peer at an index.
@@ -129,27 +171,27 @@ impl PeerTable {
 
     /// The peer with this id.
     pub fn by_id(&self, id: NodeId) -> Option<PeerIndex> {
-        self.by_id.get(&id).copied()
+        self.by_id.get(&id, &self.peers)
     }
 
     /// The peer with this stable id.
     pub fn by_stable_id(&self, stable_id: &str) -> Option<PeerIndex> {
-        self.by_stable_id.get(stable_id).copied()
+        self.by_stable_id.get(stable_id, &self.peers)
     }
 
     /// The peer with this full name, with its trailing dot and in the case in which the control server writes it.
     pub fn by_name(&self, name: &str) -> Option<PeerIndex> {
-        self.by_name.get(name).copied()
+        self.by_name.get(name, &self.peers)
     }
 
     /// The peer with this WireGuard key.
     pub fn by_key(&self, key: &NodePublic) -> Option<PeerIndex> {
-        self.by_key.get(key).copied()
+        self.by_key.get(key, &self.peers)
     }
 
     /// The peer with this disco key.
     pub fn by_disco_key(&self, key: &DiscoPublic) -> Option<PeerIndex> {
-        self.by_disco_key.get(key).copied()
+        self.by_disco_key.get(key, &self.peers)
     }
 
     /// The peer to which an address is routed: whose own it is, or who serves the longest prefix that holds it. Routes
@@ -159,12 +201,8 @@ impl PeerTable {
     }
 
     fn replace_all(&mut self, peers: Vec<Node>, events: &mut Vec<Event>) {
-        let stay: HashSet<NodeId, RandomState> = peers.iter().map(|node| node.id).collect();
-        let gone: Vec<NodeId> =
-            self.by_id.keys().copied().filter(|id| !stay.contains(id)).collect();
-        for id in gone {
-            self.remove(id, events);
-        }
+        let list = PeerList { named: peers.iter().map(|node| node.id).collect() };
+        self.finish_list(&list, events);
         for node in peers {
             self.upsert(node, events);
         }
@@ -174,7 +212,8 @@ impl PeerTable {
         let peer = Peer::new(node, &mut self.commons);
         match self.by_id(peer.id) {
             Some(index) => self.replace(index, peer, events),
-            None => self.insert(peer, events),
+            None if self.len() < PEERS_MAX => self.insert(peer, events),
+            None => {}
         }
     }
 
@@ -201,7 +240,7 @@ impl PeerTable {
         let index = self.free.pop().unwrap_or_else(|| {
             let next = u32::try_from(self.peers.len());
             self.peers.push(None);
-            PeerIndex(next.expect("invariant: there are fewer peers than their ids take bytes"))
+            PeerIndex(next.expect("invariant: there are no more than PEERS_MAX peers"))
         });
         self.index(index, &peer);
         self.peers[index.position()] = Some(peer);
@@ -227,22 +266,25 @@ impl PeerTable {
     }
 
     fn index(&mut self, index: PeerIndex, peer: &Peer) {
-        self.by_id.insert(peer.id, index);
-        self.by_stable_id.insert(Arc::clone(&peer.stable_id), index);
-        self.by_name.insert(Arc::clone(&peer.name), index);
-        self.by_key.insert(peer.key, index);
-        self.by_disco_key.extend(peer.disco_key.non_zero().map(|key| (key, index)));
+        let peers = &self.peers;
+        self.by_id.insert(&peer.id, index, peers);
+        self.by_stable_id.insert(&peer.stable_id, index, peers);
+        self.by_name.insert(&peer.name, index, peers);
+        self.by_key.insert(&peer.key, index, peers);
+        if peer.disco_key.non_zero().is_some() {
+            self.by_disco_key.insert(&peer.disco_key, index, peers);
+        }
         for prefix in peer.routed() {
             self.routes.claim(prefix, index);
         }
     }
 
     fn unindex(&mut self, index: PeerIndex, peer: &Peer) {
-        forget(&mut self.by_id, &peer.id, index);
-        forget(&mut self.by_stable_id, &peer.stable_id, index);
-        forget(&mut self.by_name, &peer.name, index);
-        forget(&mut self.by_key, &peer.key, index);
-        forget(&mut self.by_disco_key, &peer.disco_key, index);
+        self.by_id.remove(&peer.id, index);
+        self.by_stable_id.remove(&peer.stable_id, index);
+        self.by_name.remove(&peer.name, index);
+        self.by_key.remove(&peer.key, index);
+        self.by_disco_key.remove(&peer.disco_key, index);
         for prefix in peer.routed() {
             self.routes.give_up(prefix, index);
         }
@@ -250,11 +292,12 @@ impl PeerTable {
 
     /// Mends the indexes that a changed peer needs mended: mostly none.
     fn reindex(&mut self, index: PeerIndex, old: &Peer, new: &Peer) {
-        let (stable_ids, names) = (&mut self.by_stable_id, &mut self.by_name);
-        rename(stable_ids, &old.stable_id, Some(Arc::clone(&new.stable_id)), index);
-        rename(names, &old.name, Some(Arc::clone(&new.name)), index);
-        rename(&mut self.by_key, &old.key, Some(new.key), index);
-        rename(&mut self.by_disco_key, &old.disco_key, new.disco_key.non_zero(), index);
+        let peers = &self.peers;
+        rename(&mut self.by_stable_id, &*old.stable_id, Some(&*new.stable_id), index, peers);
+        rename(&mut self.by_name, &*old.name, Some(&*new.name), index, peers);
+        rename(&mut self.by_key, &old.key, Some(&new.key), index, peers);
+        let disco_key = new.disco_key.non_zero();
+        rename(&mut self.by_disco_key, &old.disco_key, disco_key.as_ref(), index, peers);
         if old.addresses != new.addresses || old.allowed_ips != new.allowed_ips {
             for prefix in old.routed() {
                 self.routes.give_up(prefix, index);
@@ -266,20 +309,19 @@ impl PeerTable {
     }
 }
 
-type Index<K> = HashMap<K, PeerIndex, RandomState>;
-
-fn rename<K: Eq + Hash>(names: &mut Index<K>, old: &K, new: Option<K>, index: PeerIndex) {
-    if new.as_ref() == Some(old) {
+fn rename<K: Eq + Hash + ?Sized>(
+    names: &mut Index<K>,
+    old: &K,
+    new: Option<&K>,
+    index: PeerIndex,
+    peers: &[Option<Peer>],
+) {
+    if new == Some(old) {
         return;
     }
-    forget(names, old, index);
-    names.extend(new.map(|new| (new, index)));
-}
-
-/// Takes a name from a peer, unless another has it by now.
-fn forget<K: Eq + Hash>(names: &mut Index<K>, name: &K, index: PeerIndex) {
-    if names.get(name) == Some(&index) {
-        names.remove(name);
+    names.remove(old, index);
+    if let Some(new) = new {
+        names.insert(new, index, peers);
     }
 }
 

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use http::{Method, Request};
+use http_body_util::Full;
 use mesh_client::{ControlClient, DIAL_TIMEOUT, DialError, Dialer, RequestError};
 use mesh_noise::HandshakeError;
 use mesh_wire::CapabilityVersion;
@@ -36,6 +38,19 @@ async fn known_key_spares_the_question() {
     let client = ControlClient::connect_to(&dialer, &key, VERSION, server.key).await.unwrap();
     let answer = client.post_raw("/", "").await.unwrap();
     assert_eq!(answer.body(), "hello");
+}
+
+#[tokio::test]
+async fn requests_outside_the_channel_go_to_the_server_whatever_their_uri_says() {
+    let server = FakeServer::start_tls(|_| ok("")).await;
+    let ask = |method, uri: &str| {
+        let request = Request::builder().method(method).uri(uri).body(Full::default()).unwrap();
+        let dialer = server.dialer();
+        async move { dialer.request_outside(request).await.unwrap().into_body() }
+    };
+    let answer = ask(Method::POST, "http://elsewhere.example:1/outside?x=1").await;
+    assert_eq!(answer, "POST /outside?x=1");
+    assert_eq!(ask(Method::HEAD, "/outside").await, "");
 }
 
 #[tokio::test]

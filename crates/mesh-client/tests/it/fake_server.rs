@@ -218,6 +218,7 @@ fn outside(request: Request<Incoming>, inside: Arc<Inside>) -> Answer {
         "/key" => key_answer(&request, &inside),
         "/ts2021" if inside.manners == Manners::NoSwitch => ok("hello"),
         "/ts2021" => upgrade(request, inside),
+        "/outside" => ok(format!("{} {}", request.method(), request.uri())),
         path => panic!("unexpected request for {path}"),
     }
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use http::{Response, StatusCode};
-use mesh_client::{MapStream, MapStreamError, RequestError};
+use mesh_client::{MapPart, MapStream, MapStreamError, RequestError};
 use mesh_wire::{KEEP_ALIVE_JSON, MapRequest};
 use tokio::time::timeout;
 
@@ -39,8 +39,9 @@ async fn check_domains(stream: &mut MapStream, expected: &[&str]) {
 
 #[tokio::test]
 async fn messages_arrive_plain_and_compressed() {
-    let large = [domain("large"), vec![b' '; 300_000]].concat();
     for (compress, size) in [("", 7), ("", 100_000), ("zstd", 3), ("zstd", 100_000)] {
+        // HTTP/2 bears no more than some thousand tiny pieces that nobody has read yet.
+        let large = [domain("large"), vec![b' '; 300 * size.min(1_000)]].concat();
         let mut bytes = Vec::new();
         for json in [domain("one"), large.clone(), domain("two")] {
             let payload =
@@ -136,4 +137,59 @@ async fn dropped_client_closes_the_channel() {
     server.wait_for_channels(1).await;
     drop(client);
     server.wait_for_channels(0).await;
+}
+
+/// A first map of 5,000 peers, whose names do not compress to nothing.
+fn first_map() -> Vec<u8> {
+    let peer = |id: u64| {
+        let name = id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        format!(r#"{{"ID":{id},"Name":"{name:016x}{:016x}{name:x}."}}"#, name.reverse_bits())
+    };
+    let peers: Vec<_> = (1..=5_000).map(peer).collect();
+    format!(r#"{{"Peers":[{}],"Domain":"long"}}"#, peers.join(",")).into_bytes()
+}
+
+#[tokio::test]
+async fn only_long_messages_come_in_parts() {
+    for compression in ["", "zstd"] {
+        let encode = |json: Vec<u8>| match compression {
+            "" => json,
+            _ => zstd::encode_all(&json[..], 1).unwrap(),
+        };
+        // The third is short on the wire and long when it is decompressed.
+        let spaces = [domain("two"), vec![b' '; 2 << 20]].concat();
+        let messages = [domain("one"), first_map(), spaces, domain("three")];
+        let bytes: Vec<u8> = messages.into_iter().flat_map(|json| framed(&encode(json))).collect();
+        let server = streaming(bytes, 9_999, false).await;
+        let mut parts = open(&server, compression).await.in_parts();
+        let (mut domains, mut listed) = (Vec::new(), 0);
+        while let Some(part) = parts.next().await.unwrap() {
+            match part {
+                MapPart::Peers(peers) => {
+                    assert_eq!(domains, ["one"], "peers come before the rest of their message");
+                    listed += peers.len();
+                }
+                MapPart::Message(message) => domains.push(message.domain),
+            }
+        }
+        assert_eq!(
+            (domains, listed),
+            (vec!["one".into(), "long".into(), "two".into(), "three".into()], 5_000)
+        );
+    }
+}
+
+#[tokio::test]
+async fn end_inside_a_long_message_is_an_error() {
+    let bytes = framed(&first_map());
+    let server = streaming(bytes[..bytes.len() - 1].to_vec(), 5_000, false).await;
+    let mut parts = open(&server, "").await.in_parts();
+    let error = loop {
+        match parts.next().await {
+            Ok(Some(MapPart::Peers(_))) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, MapStreamError::Truncated), "{error:?}");
 }

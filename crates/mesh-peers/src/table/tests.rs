@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_client::Netmap;
@@ -136,9 +137,41 @@ proptest! {
             check_indexes(&table);
         }
         table.clear(&mut Vec::new());
-        prop_assert!(table.is_empty() && table.by_name.is_empty() && table.by_key.is_empty());
-        prop_assert!(table.by_disco_key.is_empty() && table.by_stable_id.is_empty());
+        prop_assert!(table.is_empty());
+        prop_assert_eq!((table.by_name.len(), table.by_key.len()), (0, 0));
+        prop_assert_eq!((table.by_disco_key.len(), table.by_stable_id.len()), (0, 0));
         prop_assert_eq!(table.by_address("10.1.2.3".parse().expect("an address")), None);
+    }
+}
+
+proptest! {
+    /// Whatever was there before: a list in parts, after one that broke off, is the list.
+    #[test]
+    fn list_in_parts_is_the_list(
+        before in vec(nodes(), 0..6),
+        broken_off in vec(nodes(), 0..4),
+        parts in vec(vec(nodes(), 0..4), 1..4),
+    ) {
+        let mut table = table(before);
+        let mut taken: BTreeSet<_> = table.iter().map(|(index, _)| index).collect();
+        let mut events = Vec::new();
+        table.apply_listed(&mut PeerList::default(), broken_off, &mut events);
+        let mut list = PeerList::default();
+        for part in parts.clone() {
+            table.apply_listed(&mut list, part, &mut events);
+        }
+        table.finish_list(&list, &mut events);
+        for event in &events {
+            hear(&mut taken, event);
+        }
+        prop_assert_eq!(taken, table.iter().map(|(index, _)| index).collect());
+        let mut netmap = Netmap::default();
+        let message = MapResponse { peers_changed: parts.concat(), ..MapResponse::default() };
+        netmap.apply(message, time(1));
+        let peers: BTreeMap<NodeId, Node> =
+            table.iter().map(|(_, peer)| (peer.id, peer.to_node())).collect();
+        prop_assert_eq!(peers, netmap.peers);
+        check_indexes(&table);
     }
 }
 
@@ -207,6 +240,24 @@ fn events_say_what_to_act_on() {
     assert!(matches!(&gone[..], [Event::Went(went, peer), Event::Came(came)]
         if *went == one && *came == one && peer.id == NodeId(1)));
     assert_eq!(table.by_id(NodeId(2)), Some(two));
+}
+
+#[test]
+fn peers_beyond_the_limit_are_passed_over_until_there_is_room() {
+    let most = u64::try_from(PEERS_MAX).expect("a small number");
+    let numbered = |id| Node { id: NodeId(id), ..Node::default() };
+    let mut table = table((1..=most + 1).map(numbered).collect());
+    assert_eq!((table.len(), table.by_id(NodeId(most + 1))), (PEERS_MAX, None));
+    apply(
+        &mut table,
+        MapResponse {
+            peers_removed: vec![NodeId(1)],
+            peers_changed: vec![numbered(most + 2)],
+            ..MapResponse::default()
+        },
+    );
+    assert_eq!(table.len(), PEERS_MAX);
+    assert!(table.by_id(NodeId(most + 2)).is_some());
 }
 
 #[test]
