@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::address::AddressSet;
 use crate::flows::Flows;
-use crate::packet::{Packet, PacketError};
+use crate::packet::Packet;
 use crate::recent::Recent;
 use crate::rule::{BadEntries, BadEntry, Rule, Wanted};
 
@@ -61,9 +61,6 @@ pub enum Verdict {
 /// Why a packet is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Reason {
-    /// It cannot be judged. [`Packet::parse`] tells so, not the filter.
-    #[error("malformed")]
-    Malformed(#[from] PacketError),
     /// It is for a group of nodes.
     #[error("for a multicast address")]
     Multicast,
@@ -143,17 +140,31 @@ impl Filter {
         has_capability: impl Fn(IpAddr, &str) -> bool,
         now: Instant,
     ) -> Verdict {
+        self.judge(packet, flows, now, |filter, wanted| {
+            filter.opens(wanted, packet, has_capability)
+        })
+    }
+
+    /// Judges a packet that a jailed peer sent: whatever the rules say, only answers come in.
+    ///
+    /// Source: tailscale `tailcfg.Node.IsJailed`, `net/tstun/wrap.go`.
+    pub fn check_jailed(&mut self, packet: &Packet, flows: &mut Flows, now: Instant) -> Verdict {
+        self.judge(packet, flows, now, |_, _| false)
+    }
+
+    fn judge(
+        &mut self,
+        packet: &Packet,
+        flows: &mut Flows,
+        now: Instant,
+        opens: impl FnOnce(&mut Self, Wanted) -> bool,
+    ) -> Verdict {
         if let Err(reason) = self.check_destination(packet.destination.ip()) {
             return Verdict::Drop(reason);
         }
-        let Some(wanted) = Wanted::by(packet) else {
-            return Verdict::Accept;
-        };
-        if flows.admit(packet, now) || self.opens(wanted, packet, has_capability) {
-            Verdict::Accept
-        } else {
-            Verdict::Drop(Reason::NoRule)
-        }
+        let is_accepted =
+            Wanted::by(packet).is_none_or(|wanted| flows.admit(packet, now) || opens(self, wanted));
+        if is_accepted { Verdict::Accept } else { Verdict::Drop(Reason::NoRule) }
     }
 
     /// The application capabilities that a source has towards a destination, which is one of the node's addresses.

@@ -4,7 +4,9 @@
 //! A peer costs nothing before the first packet from or to it, and nothing again some minutes after the last.
 //!
 //! The protocol itself is boringtun's, which reads the clock by itself; hence no `now` here. It waits to be told that
-//! time passes: [`Tunnels::handle_tick`] must be called every [`TICK`] while [`Tunnels::is_active`].
+//! time passes: [`Tunnels::handle_tick`] must be called every [`TICK`] while [`Tunnels::is_active`]. It logs by
+//! itself, too, under the target `boringtun`, where a peer that is switched off is WARN and ERROR: who wants quiet logs
+//! turns that target off.
 
 mod tunnels;
 

@@ -216,6 +216,8 @@ impl Tunnels {
         datagram: &[u8],
         emit: &mut impl FnMut(Output<'_>),
     ) -> Result<NodePublic, DatagramError> {
+        // The limiter counts until it is told that a second is over, and without tunnels nobody ticks.
+        self.limiter.reset_count();
         let initiation = match self.limiter.verify_packet(from, datagram, &mut self.scratch) {
             Ok(Packet::HandshakeInit(initiation)) => initiation,
             Err(TunnResult::WriteToNetwork(cookie)) => {

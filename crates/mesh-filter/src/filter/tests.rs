@@ -146,6 +146,26 @@ fn answer_to_a_datagram_comes_in_without_a_rule() {
 }
 
 #[test]
+fn jailed_peer_can_only_answer() {
+    let mut filter = node_with(&[rule(&["*"], &[("*", 0, 65535)], &[])]);
+    let (mut flows, now) = (Flows::new(), Instant::now());
+    let mut check = |flows: &mut Flows, transport, destination, expected| {
+        let packet = packet(transport, "10.0.0.2:53", destination);
+        assert_eq!(filter.check_jailed(&packet, flows, now), expected, "{packet:?}");
+    };
+    let refused = Verdict::Drop(Reason::NoRule);
+    for transport in [SYN, PING, Transport::Udp] {
+        check(&mut flows, transport, "10.0.0.1:9", refused);
+    }
+    for transport in [REST, Transport::Icmp(Icmp::EchoReply)] {
+        check(&mut flows, transport, "10.0.0.1:9", Verdict::Accept);
+    }
+    flows.note_outgoing(&packet(Transport::Udp, "10.0.0.1:9", "10.0.0.2:53"), now);
+    check(&mut flows, Transport::Udp, "10.0.0.1:9", Verdict::Accept);
+    check(&mut flows, REST, "10.0.0.9:9", Verdict::Drop(Reason::NotLocal));
+}
+
+#[test]
 fn policy_that_is_taken_away_refuses_what_opens_and_not_what_runs() {
     let (mut filter, mut flows, now) = (node(), Flows::new(), Instant::now());
     let check = |filter: &mut Filter, flows: &mut Flows, expected: [bool; 3]| {

@@ -29,8 +29,16 @@ impl End {
     }
 
     fn receive(&mut self, datagram: &[u8], peer: NodePublic) -> Result<NodePublic, DatagramError> {
+        self.receive_from(Some(Ipv4Addr::LOCALHOST.into()), datagram, peer)
+    }
+
+    fn receive_from(
+        &mut self,
+        from: Option<IpAddr>,
+        datagram: &[u8],
+        peer: NodePublic,
+    ) -> Result<NodePublic, DatagramError> {
         let (sent, received) = (&mut self.sent, &mut self.received);
-        let from = Some(Ipv4Addr::LOCALHOST.into());
         self.tunnels.decapsulate(
             from,
             datagram,
@@ -41,6 +49,16 @@ impl End {
                 Output::Cookie(bytes) => sent.push((None, bytes.to_vec())),
             },
         )
+    }
+
+    /// The next handshake, sooner than a tunnel would send it by itself.
+    fn initiate_again(&mut self, to: NodePublic) -> Vec<u8> {
+        let slot = self.tunnels.slot_for(&to);
+        let tunnel = self.tunnels.slots[slot].as_mut().expect("a tunnel");
+        let mut buffer = [0; 148];
+        let result = tunnel.tunn.format_handshake_initiation(&mut buffer, true);
+        let TunnResult::WriteToNetwork(initiation) = result else { panic!("{result:?}") };
+        initiation.to_vec()
     }
 
     fn take_sent(&mut self) -> Vec<Vec<u8>> {
@@ -146,21 +164,119 @@ fn what_a_removed_peer_still_sends_comes_to_nothing() {
     assert!(other.received.is_empty());
 }
 
-#[test]
-fn a_flood_of_handshakes_is_sent_cookies() {
-    let mut other = End::new(2);
-    let mut flood = (0..=HANDSHAKES_PER_SECOND_MAX).map(|_| {
-        let mut one = End::new(1);
-        one.send(other.key, &packet(0));
-        let initiation = one.take_sent().remove(0);
-        other.receive(&initiation, one.key).err()
-    });
-    assert!(flood.any(|error| error == Some(DatagramError::UnderLoad)));
+/// An end that has had more handshakes within a second than it takes from anybody.
+fn flooded() -> End {
+    let (mut one, mut other) = (End::new(1), End::new(2));
+    one.send(other.key, &packet(0));
+    let initiation = one.take_sent().remove(0);
+    let mut flood = (0..=HANDSHAKES_PER_SECOND_MAX)
+        .map(|_| other.receive(&initiation, End::new(3).key).expect_err("no peer's"));
+    assert!(flood.any(|error| error == DatagramError::UnderLoad));
     drop(flood);
-    assert!(other.sent.iter().any(|(to, _)| to.is_none()), "a cookie");
+    other
+}
+
+#[test]
+fn whoever_shows_its_cookie_gets_through_a_flood() {
+    let (mut one, mut other) = (End::new(1), flooded());
+    other.sent.clear();
+    one.send(other.key, &packet(0));
+    let initiation = one.take_sent().remove(0);
+    assert_eq!(other.receive(&initiation, one.key), Err(DatagramError::UnderLoad));
+    let cookie = other.sent.remove(0);
+    assert_eq!(cookie.0, None);
+    let mut forged = cookie.1.clone();
+    forged[60] ^= 1;
+    assert!(one.receive(&forged, other.key).is_err());
+    assert_eq!(one.receive(&cookie.1, other.key), Ok(other.key));
+    let again = one.initiate_again(other.key);
+    let elsewhere = Some(Ipv4Addr::BROADCAST.into());
+    assert_eq!(other.receive_from(elsewhere, &again, one.key), Err(DatagramError::UnderLoad));
+    assert_eq!(other.receive(&again, one.key), Ok(one.key));
+}
+
+#[test]
+fn flood_that_is_over_keeps_nobody_out() {
+    let (mut one, mut other) = (End::new(1), flooded());
+    assert!(!other.tunnels.is_active(), "nobody ticks");
+    one.send(other.key, &packet(0));
+    let initiation = one.take_sent().remove(0);
+    let through_relay = |other: &mut End| other.receive_from(None, &initiation, one.key);
+    assert_eq!(through_relay(&mut other), Err(DatagramError::UnderLoad));
+    std::thread::sleep(Duration::from_millis(1001));
+    assert_eq!(through_relay(&mut other), Ok(one.key));
+}
+
+#[test]
+fn handshake_that_comes_again_is_refused() {
+    let (mut one, mut other) = (End::new(1), End::new(2));
+    one.send(other.key, &packet(0));
+    let initiation = one.take_sent().remove(0);
+    assert_eq!(other.receive(&initiation, one.key), Ok(one.key));
+    assert_eq!(other.receive(&initiation, one.key), Err(DatagramError::Refused));
+    let response = other.take_sent().remove(0);
+    assert_eq!(one.receive(&response, other.key), Ok(other.key));
+    assert!(one.receive(&response, other.key).is_err());
+    settle(&mut one, &mut other);
+    assert_eq!(other.received, [(one.key, packet(0))]);
+}
+
+/// What somebody on the way does to a datagram.
+#[derive(Debug, Clone)]
+enum Harm {
+    Flip { position: proptest::sample::Index, mask: u8 },
+    Cut(proptest::sample::Index),
+    Extend(Vec<u8>),
+}
+
+impl Harm {
+    /// The datagram, harmed where WireGuard must notice it: the last 16 bytes of a handshake count under load only.
+    fn apply(&self, datagram: &[u8]) -> Vec<u8> {
+        let mut harmed = datagram.to_vec();
+        let is_handshake = datagram[0] < 3;
+        let covered = datagram.len() - if is_handshake { 16 } else { 0 };
+        match self {
+            Self::Flip { position, mask } => harmed[position.index(covered)] ^= mask,
+            Self::Cut(length) => harmed.truncate(length.index(datagram.len())),
+            Self::Extend(bytes) => harmed.extend(bytes),
+        }
+        harmed
+    }
+}
+
+fn any_harm() -> impl Strategy<Value = Harm> {
+    let position = any::<proptest::sample::Index>;
+    prop_oneof![
+        (position(), 1..=u8::MAX).prop_map(|(position, mask)| Harm::Flip { position, mask }),
+        position().prop_map(Harm::Cut),
+        proptest::collection::vec(any::<u8>(), 1..50).prop_map(Harm::Extend),
+    ]
+}
+
+/// Carries each datagram harmed first, then as it is.
+fn carry_harmed(from: &mut End, to: &mut End, harms: &[Harm]) {
+    for datagram in from.take_sent() {
+        for harm in harms {
+            assert!(to.receive(&harm.apply(&datagram), from.key).is_err(), "{harm:?}");
+        }
+        to.receive(&datagram, from.key).expect("it is as it was sent");
+    }
 }
 
 proptest! {
+    #[test]
+    fn harmed_datagrams_are_refused_and_hinder_nothing(
+        harms in proptest::collection::vec(any_harm(), 1..4),
+    ) {
+        let (mut one, mut other) = (End::new(1), End::new(2));
+        one.send(other.key, &packet(0));
+        while !(one.sent.is_empty() && other.sent.is_empty()) {
+            carry_harmed(&mut one, &mut other, &harms);
+            carry_harmed(&mut other, &mut one, &harms);
+        }
+        prop_assert_eq!(other.received, [(one.key, packet(0))]);
+    }
+
     #[test]
     fn any_bytes_are_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0..6_u8) {
         let (one, mut other) = pair();
