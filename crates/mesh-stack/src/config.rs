@@ -2,17 +2,14 @@
 
 use std::net::IpAddr;
 
+use crate::memory::BUFFER_BYTES_MIN;
+use crate::tcp::BUFFER_BYTES_MAX;
+
 /// The smallest MTU that IPv6 allows, which is also the one of a tailnet.
 const MTU_BYTES_MIN: usize = 1280;
 
 /// The largest IP packet.
 const MTU_BYTES_MAX: usize = 65_535;
-
-/// The largest buffer: with a larger one the window field cannot be scaled any more (RFC 7323).
-const TCP_BUFFER_BYTES_MAX: usize = 1 << 30;
-
-/// The smallest buffer: what a window says without scaling.
-const TCP_BUFFER_BYTES_MIN: usize = 1 << 16;
 
 /// The settings of a stack.
 #[derive(Debug, Clone)]
@@ -21,15 +18,15 @@ pub struct Config {
     pub mtu: usize,
     /// The addresses of the own node.
     pub addresses: Vec<IpAddr>,
-    /// Size of each of the two buffers of a TCP connection, in bytes; taken as the next power of two, at
-    /// least 64 KiB. A connection moves at most this much per round trip, and costs up to twice as much; the
-    /// operating system gives that memory only as bytes pass.
+    /// How large each of the two buffers of a TCP connection may grow, in bytes; taken as the next power of two, from
+    /// 32 KiB to 8 MiB. A connection moves at most this much per round trip. Buffers grow by need, and beyond 32 KiB
+    /// only as long as those of all connections take less than 64 MiB more; without traffic they take nothing.
     pub tcp_buffer_bytes: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { mtu: MTU_BYTES_MIN, addresses: Vec::new(), tcp_buffer_bytes: 256 * 1024 }
+        Self { mtu: MTU_BYTES_MIN, addresses: Vec::new(), tcp_buffer_bytes: 4 * 1024 * 1024 }
     }
 }
 
@@ -39,13 +36,9 @@ impl Config {
         self.mtu.clamp(MTU_BYTES_MIN, MTU_BYTES_MAX)
     }
 
-    /// The buffer size, one byte below a power of two.
-    ///
-    /// The byte less is for safety: smoltcp takes the window of its own SYN, which is never scaled, for a
-    /// scaled one until its next segment. With a whole power of two a peer could fill twice the buffer, and
-    /// smoltcp would panic; with one byte less, `65_535 << shift` is never more than the buffer.
+    /// The buffer size, a power of two.
     pub(crate) fn buffer_bytes(&self) -> usize {
-        let bounded = self.tcp_buffer_bytes.clamp(TCP_BUFFER_BYTES_MIN, TCP_BUFFER_BYTES_MAX);
-        bounded.next_power_of_two() - 1
+        let bounded = self.tcp_buffer_bytes.clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX);
+        bounded.next_power_of_two()
     }
 }

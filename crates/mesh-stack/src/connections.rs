@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use foldhash::fast::RandomState;
 use smoltcp::time::Instant;
 
 use crate::connection::Connection;
+use crate::memory::BufferMemory;
 use crate::packet::Flow;
 
 /// The number of a connection. It is given to another one only after both the program and the stack are done
@@ -18,9 +20,10 @@ pub(crate) struct Connections {
     slots: Vec<Option<Box<Connection>>>,
     free: Vec<ConnectionId>,
     /// Only those that still take packets.
-    by_flow: HashMap<Flow, ConnectionId>,
+    by_flow: HashMap<Flow, ConnectionId, RandomState>,
     /// `(at, id)` is here exactly if the connection's `timer` is `at`.
     timers: BTreeSet<(Instant, ConnectionId)>,
+    memory: BufferMemory,
 }
 
 impl Connections {
@@ -33,6 +36,13 @@ impl Connections {
     pub(crate) fn ids(&self) -> Vec<ConnectionId> {
         let occupied = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_some());
         occupied.map(|(index, _)| ConnectionId(index)).collect()
+    }
+
+    /// Lets a connection grow and shrink its buffers, each at most to `bytes_max`.
+    pub(crate) fn adapt(&mut self, id: ConnectionId, bytes_max: usize, now: Instant) {
+        if let Some(connection) = self.slots.get_mut(id.0).and_then(Option::as_mut) {
+            connection.tcp.adapt(&mut self.memory, bytes_max, now);
+        }
     }
 
     /// Adds a connection whose flow is new.
@@ -74,6 +84,7 @@ impl Connections {
         if let Some(at) = connection.timer {
             self.timers.remove(&(at, id));
         }
+        connection.tcp.give_back(&mut self.memory);
         self.free.push(id);
     }
 
@@ -116,7 +127,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::connection::{Phase, new_socket};
+    use crate::connection::Phase;
+    use crate::tcp::Tcp;
 
     #[derive(Debug, Clone)]
     enum Step {
@@ -150,7 +162,8 @@ mod tests {
                 match step {
                     Step::Insert(port) => {
                         if table.find(&flow(port)).is_none() {
-                            let new = Connection::new(new_socket(1), flow(port), Phase::Held);
+                            let tcp = Tcp::connect(flow(port), 7, 1280, Instant::ZERO);
+                            let new = Connection::new(tcp, flow(port), Phase::Held);
                             let id = table.insert(new);
                             prop_assert!(model.iter().all(|(other, ..)| *other != id));
                             model.push((id, flow(port), None));

@@ -4,7 +4,6 @@ use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 
 use crate::batch::PacketBatch;
-use crate::sequence::Sequence;
 
 /// A device for one call of the interface.
 #[derive(Debug)]
@@ -17,8 +16,6 @@ pub(crate) struct Wire<'w> {
     pub(crate) packets_max: usize,
     /// Longest packet.
     pub(crate) mtu: usize,
-    /// How far the connection that sends has come.
-    pub(crate) sequence: &'w mut Sequence,
 }
 
 /// The packet that comes in.
@@ -30,7 +27,6 @@ pub(crate) struct Received<'w>(&'w [u8]);
 pub(crate) struct Room<'w> {
     batch: &'w mut PacketBatch,
     packets_max: usize,
-    sequence: &'w mut Sequence,
 }
 
 impl phy::Device for Wire<'_> {
@@ -63,7 +59,7 @@ impl phy::Device for Wire<'_> {
 
 impl Wire<'_> {
     fn room(&mut self) -> Room<'_> {
-        Room { batch: self.outgoing, packets_max: self.packets_max, sequence: self.sequence }
+        Room { batch: self.outgoing, packets_max: self.packets_max }
     }
 }
 
@@ -75,11 +71,7 @@ impl phy::RxToken for Received<'_> {
 
 impl phy::TxToken for Room<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
-        let result = self.batch.push_with(length, |packet| {
-            let result = fill(packet);
-            self.sequence.correct(packet);
-            result
-        });
+        let result = self.batch.push_with(length, fill);
         if self.batch.len() > self.packets_max {
             self.batch.pop();
         }

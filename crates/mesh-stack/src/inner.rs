@@ -4,24 +4,26 @@ mod arrivals;
 mod programs;
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::IpAddr;
 use std::task::Waker;
 
-use smoltcp::iface::{self, Interface, PollResult, SocketSet};
-use smoltcp::socket::tcp::State;
+use smoltcp::iface::{self, Interface, SocketSet};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::HardwareAddress;
 
 use crate::batch::PacketBatch;
 use crate::config::Config;
-use crate::connection::{Connection, Outlook, Phase};
+use crate::connection::Phase;
 use crate::connections::{ConnectionId, Connections};
 use crate::device::Wire;
+use crate::fallback::Fallbacks;
 use crate::listen::Listeners;
-use crate::packet::{self, Incoming, Segment};
-use crate::sequence::Sequence;
-use crate::time_wait::{self, TimeWait};
+use crate::packet::{self, Flow, Incoming, Segment};
+use crate::ping::Pings;
+use crate::tcp::Outlook;
+use crate::time_wait::TimeWait;
 use crate::udp::UdpTable;
 
 /// Most packets that sockets put into one batch: it stays within a cache.
@@ -32,10 +34,6 @@ const TURN_PACKETS_MAX: usize = 16;
 
 /// Most answers (RST, ACK, echo) that wait for the way out; with more, answers are lost, as on any network.
 const ANSWERS_MAX: usize = 256;
-
-/// A connection may acknowledge after so many segments, also in the middle of a batch: a sender whose window
-/// grows per acknowledgement, as smoltcp's does, would hardly get faster otherwise (RFC 9293, 3.8.6.3).
-const SEGMENTS_PER_ACK: u32 = 2;
 
 /// When a connection that wants to send and does not is asked again. None should; if one does, it costs
 /// little.
@@ -50,7 +48,9 @@ pub(crate) struct Inner {
     buffer_bytes: usize,
     pub(crate) addresses: Vec<IpAddr>,
     connections: Connections,
-    pub(crate) listeners: Listeners,
+    pub(crate) listeners: Listeners<ConnectionId>,
+    fallbacks: Fallbacks,
+    pub(crate) pings: Pings,
     pub(crate) udp: UdpTable,
     time_wait: TimeWait,
     /// Handshakes under way.
@@ -65,6 +65,8 @@ pub(crate) struct Inner {
     consumer: Option<Waker>,
     /// Until when the consumer sleeps.
     sleeps_until: Option<Instant>,
+    /// For first sequence numbers that nobody guesses.
+    secret: RandomState,
     /// Where the search for a free port goes on.
     next_port: usize,
     /// Whether nobody takes packets any more.
@@ -78,13 +80,7 @@ impl Inner {
         let mtu = config.mtu_bytes();
         let mut settings = iface::Config::new(HardwareAddress::Ip);
         settings.random_seed = seed;
-        let mut wire = Wire {
-            incoming: None,
-            outgoing: &mut answers,
-            packets_max: 0,
-            mtu,
-            sequence: &mut Sequence::default(),
-        };
+        let mut wire = Wire { incoming: None, outgoing: &mut answers, packets_max: 0, mtu };
         let mut interface = Interface::new(settings, &mut wire, now);
         // Subnet routes: the node has taken the packet, so it is for us.
         interface.set_any_ip(true);
@@ -96,6 +92,8 @@ impl Inner {
             addresses: config.addresses.clone(),
             connections: Connections::default(),
             listeners: Listeners::default(),
+            fallbacks: Fallbacks::default(),
+            pings: Pings::default(),
             udp: UdpTable::new(mtu),
             time_wait: TimeWait::default(),
             half_open: 0,
@@ -104,6 +102,7 @@ impl Inner {
             touched: Vec::new(),
             consumer: None,
             sleeps_until: None,
+            secret: RandomState::new(),
             next_port: usize::from(seed.to_le_bytes()[0]) << 6,
             is_closed: false,
         }
@@ -121,9 +120,14 @@ impl Inner {
                 None
             }
             Some(Incoming::Udp(flow, payload)) => {
-                (!self.udp.handle(flow, payload)).then_some(flow.local.ip())
+                let is_own = self.is_own(flow.local.ip());
+                (!self.udp.handle(flow, payload, is_own, now)).then_some(flow.local.ip())
             }
             Some(Incoming::Echo(address)) => Some(address),
+            Some(Incoming::EchoReply { ends, ident, data }) => {
+                self.pings.handle_reply(ends, ident, data, now);
+                None
+            }
         };
         // In the node's own name only, not in that of networks that it routes.
         if to_answer.is_some_and(|address| self.is_own(address)) {
@@ -141,7 +145,8 @@ impl Inner {
             self.settle(id, now, false);
         }
         self.touched = touched;
-        if !self.answers.is_empty() {
+        let is_earlier = |at| self.sleeps_until.is_none_or(|until| at < until);
+        if !self.answers.is_empty() || self.udp.next_timer().is_some_and(is_earlier) {
             self.wake_consumer();
         }
     }
@@ -152,6 +157,7 @@ impl Inner {
         while let Some(id) = self.connections.pop_timer(now) {
             self.make_ready(id);
         }
+        self.udp.handle_timeout(now);
         batch.append(&mut self.answers);
         self.udp.take_outgoing(batch);
         while batch.len() < BATCH_PACKETS_MAX {
@@ -166,7 +172,8 @@ impl Inner {
     /// known.
     pub(crate) fn wait(&mut self, consumer: &Waker) -> Option<Instant> {
         self.consumer = Some(consumer.clone());
-        self.sleeps_until = self.connections.next_timer();
+        let timers = [self.connections.next_timer(), self.udp.next_timer()];
+        self.sleeps_until = timers.into_iter().flatten().min();
         self.sleeps_until
     }
 
@@ -176,14 +183,14 @@ impl Inner {
         for id in self.connections.ids() {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             if connection.phase == Phase::Held {
-                connection.failure.get_or_insert(io::ErrorKind::NetworkDown);
-                connection.socket_mut().abort();
+                connection.tcp.abort(Some(io::ErrorKind::NetworkDown));
             } else {
                 self.forget(id);
             }
         }
         self.listeners.wake_all();
         self.udp.wake_all();
+        self.pings.wake_all();
     }
 
     /// The number of connections, those included that nobody has any more.
@@ -202,56 +209,57 @@ impl Inner {
             outgoing: &mut self.answers,
             packets_max: ANSWERS_MAX,
             mtu: self.mtu,
-            sequence: &mut Sequence::default(),
         };
         self.interface.poll_ingress_single(now, &mut wire, &mut self.nobody);
     }
 
-    fn handle_segment(&mut self, segment: &Segment, packet: &[u8], now: Instant) {
+    fn handle_segment(&mut self, segment: &Segment<'_>, packet: &[u8], now: Instant) {
         let known = self.connections.find(&segment.flow);
         if known.is_none() && self.time_wait.contains(&segment.flow, now) {
             if !segment.opens() {
                 if self.answers.len() < ANSWERS_MAX {
-                    time_wait::acknowledge(segment, &mut self.answers);
+                    self.time_wait.answer(segment, &mut self.answers, now);
                 }
                 return;
             }
             self.time_wait.remove(&segment.flow);
         }
-        let Some(id) = known.or_else(|| self.admit(segment, packet, now)) else { return };
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let before = connection.socket().state();
-        let mut wire = Wire {
-            incoming: Some(packet),
-            outgoing: &mut self.answers,
-            packets_max: ANSWERS_MAX,
-            mtu: self.mtu,
-            sequence: &mut connection.sequence,
+        let id = if let Some(id) = known {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.tcp.handle(&segment.tcp, now);
+                if self.answers.len() < ANSWERS_MAX {
+                    connection.tcp.poll_acknowledgement(&mut self.answers, now);
+                }
+            }
+            Some(id)
+        } else {
+            self.admit(segment, packet, now)
         };
-        self.interface.poll_ingress_single(now, &mut wire, &mut connection.sockets);
-        connection.note_segment(before, segment, now);
-        connection.unanswered_segments += 1;
-        if connection.unanswered_segments >= SEGMENTS_PER_ACK && !connection.is_silent(now) {
-            connection.unanswered_segments = 0;
-            let mut exit =
-                Exit { batch: &mut self.answers, packets_max: ANSWERS_MAX, mtu: self.mtu };
-            exit.send(connection, &mut self.interface, now);
-        }
+        let Some((id, connection)) = id.and_then(|id| Some((id, self.connections.get_mut(id)?)))
+        else {
+            return;
+        };
         if !std::mem::replace(&mut connection.is_touched, true) {
             self.touched.push(id);
         }
+    }
+
+    /// The first sequence number of a connection.
+    ///
+    /// Source: RFC 6528.
+    fn first_sequence(&self, flow: &Flow, now: Instant) -> u32 {
+        let [.., b3, b2, b1, b0] = self.secret.hash_one(flow).to_be_bytes();
+        // It goes on by time, so that a connection's numbers are not those of the one before it.
+        let [.., t3, t2, t1, t0] = (now.total_micros() / 4).to_be_bytes();
+        u32::from_be_bytes([b3, b2, b1, b0]).wrapping_add(u32::from_be_bytes([t3, t2, t1, t0]))
     }
 
     /// Lets one connection make packets.
     fn emit(&mut self, id: ConnectionId, batch: &mut PacketBatch, now: Instant) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.is_ready = false;
-        if connection.is_silent(now) {
-            return;
-        }
         let packets_max = BATCH_PACKETS_MAX.min(batch.len() + TURN_PACKETS_MAX);
-        let mut exit = Exit { batch, packets_max, mtu: self.mtu };
-        while exit.send(connection, &mut self.interface, now) {}
+        while batch.len() < packets_max && connection.tcp.poll_packet(batch, now) {}
     }
 
     /// Looks at a connection after something has happened to it. `is_stuck`: it was asked for packets and
@@ -259,25 +267,30 @@ impl Inner {
     fn settle(&mut self, id: ConnectionId, now: Instant, is_stuck: bool) {
         self.hand_over(id, now);
         self.enforce_deadline(id, now);
+        self.connections.adapt(id, self.buffer_bytes, now);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        match connection.review(&mut self.interface, now) {
-            Outlook::Idle => {}
+        match connection.review(now) {
             Outlook::At(at) if at > now => self.set_timer(id, at),
             Outlook::At(_) if is_stuck => self.set_timer(id, now + STUCK_RETRY),
             Outlook::At(_) => self.make_ready(id),
-            Outlook::Finished => {
-                let deadline = connection.deadline;
-                self.connections.unlink(id);
-                if let Some(deadline) = deadline {
-                    self.set_timer(id, deadline);
-                }
-            }
-            Outlook::Rests => {
-                let flow = connection.flow;
-                self.forget(id);
-                self.time_wait.insert(flow, now);
-            }
-            Outlook::Over => self.forget(id),
+            Outlook::Over { must_rest } => self.finish(id, must_rest, now),
+        }
+    }
+
+    /// A connection exchanges no packets any more, but a program may still read from it.
+    fn finish(&mut self, id: ConnectionId, must_rest: bool, now: Instant) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let (flow, ends) = (connection.flow, connection.tcp.ends());
+        let (deadline, is_wanted) = (connection.deadline, connection.is_wanted());
+        if must_rest && self.connections.find(&flow) == Some(id) {
+            self.time_wait.insert(flow, ends, now);
+        }
+        if !is_wanted {
+            return self.forget(id);
+        }
+        self.connections.unlink(id);
+        if let Some(deadline) = deadline {
+            self.set_timer(id, deadline);
         }
     }
 
@@ -285,7 +298,7 @@ impl Inner {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.deadline.is_some_and(|deadline| deadline <= now) {
             connection.deadline = None;
-            connection.socket_mut().abort();
+            connection.tcp.abort(None);
             self.set_phase(id, Phase::Orphaned);
         }
     }
@@ -297,10 +310,15 @@ impl Inner {
         if let Phase::Arriving(_) = before {
             self.half_open -= 1;
         }
-        if let Phase::Arriving(_) = phase {
-            self.half_open += 1;
+        match (before, phase) {
+            (_, Phase::Arriving(key)) => {
+                self.half_open += 1;
+                self.listeners.announce(key);
+            }
+            (Phase::Arriving(_), Phase::Waiting(key)) => self.listeners.push(key, id),
+            (Phase::Arriving(key) | Phase::Waiting(key), _) => self.listeners.withdraw(key, id),
+            (Phase::Held | Phase::Orphaned, _) => {}
         }
-        self.listeners.note_change(id, before, phase);
     }
 
     fn forget(&mut self, id: ConnectionId) {
@@ -327,36 +345,5 @@ impl Inner {
         if let Some(consumer) = self.consumer.take() {
             consumer.wake();
         }
-    }
-}
-
-/// Where connections put packets.
-struct Exit<'b> {
-    batch: &'b mut PacketBatch,
-    packets_max: usize,
-    mtu: usize,
-}
-
-impl Exit<'_> {
-    /// Takes a packet of a connection; whether there was one.
-    fn send(
-        &mut self,
-        connection: &mut Connection,
-        interface: &mut Interface,
-        now: Instant,
-    ) -> bool {
-        let before = connection.socket().state();
-        let mut wire = Wire {
-            incoming: None,
-            outgoing: self.batch,
-            packets_max: self.packets_max,
-            mtu: self.mtu,
-            sequence: &mut connection.sequence,
-        };
-        let sent = interface.poll_egress(now, &mut wire, &mut connection.sockets);
-        if before != State::Closed && connection.socket().state() == State::Closed {
-            connection.failure.get_or_insert(io::ErrorKind::TimedOut);
-        }
-        sent == PollResult::SocketStateChanged
     }
 }

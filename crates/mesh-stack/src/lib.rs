@@ -1,7 +1,8 @@
 //! Userspace TCP and UDP: packets on one side, async sockets on the other.
 //!
 //! Whoever decrypts packets gives them to [`Stack::receive`] and takes what is to be sent from [`Outgoing`];
-//! programs use [`TcpListener`], [`TcpStream`] and [`UdpSocket`], which behave as the operating system's do.
+//! programs use [`TcpListener`], [`TcpStream`], [`UdpListener`], [`UdpStream`] and [`UdpSocket`], which behave as the
+//! operating system's do.
 //! There is no task and no queue between a program and a connection: reads and writes copy straight from and
 //! to the connection's buffers under one short lock, and packets are made only when [`Outgoing`] is asked for
 //! them, so that a slow way out slows the writers down instead of filling a queue.
@@ -14,13 +15,16 @@ mod config;
 mod connection;
 mod connections;
 mod device;
+mod fallback;
 mod inner;
 mod listen;
+mod memory;
 mod outgoing;
 mod packet;
-mod sequence;
+mod ping;
 mod stack;
 mod stream;
+mod tcp;
 mod time_wait;
 mod udp;
 
@@ -30,7 +34,7 @@ pub use listen::{BindError, Network, TcpListener};
 pub use outgoing::Outgoing;
 pub use stack::Stack;
 pub use stream::TcpStream;
-pub use udp::UdpSocket;
+pub use udp::{UdpListener, UdpSocket, UdpStream};
 
 #[cfg(test)]
 mod tests;

@@ -1,27 +1,57 @@
 //! Listeners: who gets which connection, and how programs take theirs.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::connection::Phase;
-use crate::connections::ConnectionId;
+use smoltcp::time::Duration;
+
 use crate::stack::Shared;
 use crate::stream::TcpStream;
 
-/// The address families that a listener takes. The names are tsnet's.
+/// What nobody accepts for so long is given up, as tsnet does.
+pub(crate) const ACCEPT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Most connections or flows of one listener that wait to be accepted, handshakes included; with more, what would
+/// open another one is ignored.
+pub(crate) const BACKLOG_MAX: usize = 128;
+
+/// What a listener takes: a protocol, and the address families of it. The names are tsnet's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Network {
-    /// Both.
+    /// TCP of both families.
     Tcp,
-    /// IPv4 only.
+    /// TCP over IPv4 only.
     Tcp4,
-    /// IPv6 only.
+    /// TCP over IPv6 only.
     Tcp6,
+    /// UDP of both families.
+    Udp,
+    /// UDP over IPv4 only.
+    Udp4,
+    /// UDP over IPv6 only.
+    Udp6,
+}
+
+impl Network {
+    pub(crate) fn is_udp(self) -> bool {
+        match self {
+            Self::Tcp | Self::Tcp4 | Self::Tcp6 => false,
+            Self::Udp | Self::Udp4 | Self::Udp6 => true,
+        }
+    }
+
+    /// Whether `ip` is of its families.
+    pub(crate) fn has(self, ip: IpAddr) -> bool {
+        match self {
+            Self::Tcp | Self::Udp => true,
+            Self::Tcp4 | Self::Udp4 => ip.is_ipv4(),
+            Self::Tcp6 | Self::Udp6 => ip.is_ipv6(),
+        }
+    }
 }
 
 /// Why nobody can listen there.
@@ -33,6 +63,12 @@ pub enum BindError {
     /// The address is not of the network's family.
     #[error("address is not of the network's family")]
     WrongFamily,
+    /// UDP where TCP is listened for, or the other way round.
+    #[error("network is of another protocol")]
+    WrongProtocol,
+    /// There are as many fallbacks as there may be.
+    #[error("too many fallbacks")]
+    TooManyFallbacks,
     /// A UDP socket needs one address, that of a host.
     #[error("address is not that of a host")]
     NotAHost,
@@ -44,98 +80,105 @@ pub enum BindError {
     Closed,
 }
 
-/// What decides about a connection that no listener wants, given source and destination.
-pub(crate) type Decide = Box<dyn Fn(SocketAddr, SocketAddr) -> bool + Send>;
-
 /// The place of a listener; there is one for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ListenKey {
     /// `ip` is `None` for all own addresses.
     Address { network: Network, ip: Option<IpAddr>, port: u16 },
-    /// What no other listener wants.
-    Fallback,
+    /// What no listener at an address wants, by the number of the fallback.
+    Fallback(u64),
 }
 
-/// The table of listeners.
-#[derive(Default)]
-pub(crate) struct Listeners {
-    by_key: HashMap<ListenKey, Queue>,
-    fallback: Option<Decide>,
+impl ListenKey {
+    /// The port; 0 for a fallback.
+    pub(crate) fn port(self) -> u16 {
+        match self {
+            Self::Address { port, .. } => port,
+            Self::Fallback(_) => 0,
+        }
+    }
+}
+
+/// A table of listeners; `T` is what waits to be accepted.
+#[derive(Debug)]
+pub(crate) struct Listeners<T> {
+    by_key: HashMap<ListenKey, Queue<T>>,
 }
 
 /// What waits at one listener.
-#[derive(Debug, Default)]
-struct Queue {
-    /// Connections to be accepted, oldest first.
-    waiting: VecDeque<ConnectionId>,
+#[derive(Debug)]
+struct Queue<T> {
+    /// What is to be accepted, oldest first.
+    waiting: VecDeque<T>,
     /// The length of `waiting` and the handshakes under way.
     backlog: usize,
     program: Option<Waker>,
 }
 
-impl Listeners {
+impl<T> Default for Listeners<T> {
+    fn default() -> Self {
+        Self { by_key: HashMap::new() }
+    }
+}
+
+impl<T: Copy + PartialEq> Listeners<T> {
     pub(crate) fn contains(&self, key: ListenKey) -> bool {
         self.by_key.contains_key(&key)
     }
 
     pub(crate) fn insert(&mut self, key: ListenKey) {
-        self.by_key.insert(key, Queue::default());
+        self.by_key.insert(key, Queue { waiting: VecDeque::new(), backlog: 0, program: None });
     }
 
     pub(crate) fn remove(&mut self, key: ListenKey) {
         self.by_key.remove(&key);
-        if key == ListenKey::Fallback {
-            self.fallback = None;
-        }
     }
 
-    /// Lets `decide` speak for connections that no other listener wants.
-    pub(crate) fn insert_fallback(&mut self, decide: Decide) {
-        self.fallback = Some(decide);
-        self.insert(ListenKey::Fallback);
-    }
-
-    /// The listener for a connection to `local`, the most specific one first, as in tsnet.
+    /// The listener for what comes to `local`, the most specific one first, as in tsnet. `networks` are that of
+    /// its family and that of both.
     pub(crate) fn find(
         &self,
+        networks: [Network; 2],
         local: SocketAddr,
-        remote: SocketAddr,
         is_own: bool,
     ) -> Option<ListenKey> {
-        let family = if local.is_ipv4() { Network::Tcp4 } else { Network::Tcp6 };
         let places = [Some(local.ip()), None].into_iter().take(1 + usize::from(is_own));
         places
-            .flat_map(|ip| [(family, ip), (Network::Tcp, ip)])
+            .flat_map(|ip| networks.map(|network| (network, ip)))
             .map(|(network, ip)| ListenKey::Address { network, ip, port: local.port() })
             .find(|key| self.contains(*key))
-            .or_else(|| {
-                let is_wanted = self.fallback.as_ref().is_some_and(|decide| decide(remote, local));
-                is_wanted.then_some(ListenKey::Fallback)
-            })
     }
 
-    /// How many connections a listener has that are not accepted.
+    /// How much a listener has that is not accepted.
     pub(crate) fn backlog(&self, key: ListenKey) -> usize {
         self.by_key.get(&key).map_or(0, |queue| queue.backlog)
     }
 
-    /// Follows a connection from phase to phase.
-    pub(crate) fn note_change(&mut self, id: ConnectionId, before: Phase, after: Phase) {
-        if let Some(queue) = queue_of(before).and_then(|key| self.by_key.get_mut(&key)) {
-            queue.backlog -= 1;
-            queue.waiting.retain(|waiting| *waiting != id);
-        }
-        if let Some(queue) = queue_of(after).and_then(|key| self.by_key.get_mut(&key)) {
+    /// Counts something that will wait.
+    pub(crate) fn announce(&mut self, key: ListenKey) {
+        if let Some(queue) = self.by_key.get_mut(&key) {
             queue.backlog += 1;
-            if matches!(after, Phase::Waiting(_)) {
-                queue.waiting.push_back(id);
-                queue.program.take().into_iter().for_each(Waker::wake);
-            }
         }
     }
 
-    /// The connection that waits longest; with none, `program` is woken once one comes.
-    pub(crate) fn next_waiting(&mut self, key: ListenKey, program: &Waker) -> Option<ConnectionId> {
+    /// Lets what was announced wait.
+    pub(crate) fn push(&mut self, key: ListenKey, item: T) {
+        if let Some(queue) = self.by_key.get_mut(&key) {
+            queue.waiting.push_back(item);
+            queue.program.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Forgets what was announced, whether it waits or not.
+    pub(crate) fn withdraw(&mut self, key: ListenKey, item: T) {
+        if let Some(queue) = self.by_key.get_mut(&key) {
+            queue.backlog -= 1;
+            queue.waiting.retain(|waiting| *waiting != item);
+        }
+    }
+
+    /// What waits longest; with nothing, `program` is woken once there is something.
+    pub(crate) fn next_waiting(&mut self, key: ListenKey, program: &Waker) -> Option<T> {
         let queue = self.by_key.get_mut(&key)?;
         if queue.waiting.is_empty() {
             queue.program = Some(program.clone());
@@ -148,21 +191,8 @@ impl Listeners {
     }
 }
 
-fn queue_of(phase: Phase) -> Option<ListenKey> {
-    match phase {
-        Phase::Arriving(key) | Phase::Waiting(key) => Some(key),
-        Phase::Held | Phase::Orphaned => None,
-    }
-}
-
-impl fmt::Debug for Listeners {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Listeners").field("by_key", &self.by_key).finish_non_exhaustive()
-    }
-}
-
 /// Takes connections from peers; made by [`Stack::listen_tcp`](crate::Stack::listen_tcp) and
-/// [`Stack::listen_fallback`](crate::Stack::listen_fallback).
+/// [`Stack::register_fallback`](crate::Stack::register_fallback).
 ///
 /// A connection that nobody accepts within a second is reset. At most 128 wait, handshakes included; the SYNs
 /// of more are ignored. Dropping the listener ends it and resets what waits.
@@ -177,12 +207,9 @@ impl TcpListener {
         Self { shared, key }
     }
 
-    /// The port; 0 for the fallback.
+    /// The port; 0 for a fallback.
     pub fn port(&self) -> u16 {
-        match self.key {
-            ListenKey::Address { port, .. } => port,
-            ListenKey::Fallback => 0,
-        }
+        self.key.port()
     }
 
     /// Waits for a connection and says who opened it. Safe to cancel.

@@ -1,18 +1,22 @@
-//! What an incoming packet is about, as far as it must be known before smoltcp sees it.
+//! What an incoming packet is about.
 
 use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    IpAddress, IpProtocol, IpVersion, Ipv4Packet, Ipv6Packet, TcpPacket, TcpSeqNumber, UdpPacket,
-    UdpRepr,
+    Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, IpVersion,
+    Ipv4Packet, Ipv6Packet, TcpControl, TcpPacket, TcpRepr, UdpPacket, UdpRepr,
 };
 
-/// ICMP's type of an echo request.
-const ECHO_REQUEST_V4: u8 = 8;
+use crate::ping::Ends;
 
-/// `ICMPv6`'s type of an echo request.
+/// ICMP's types of an echo request and of its answer.
+const ECHO_REQUEST_V4: u8 = 8;
+const ECHO_REPLY_V4: u8 = 0;
+
+/// `ICMPv6`'s types of an echo request and of its answer.
 const ECHO_REQUEST_V6: u8 = 128;
+const ECHO_REPLY_V6: u8 = 129;
 
 /// The two ends of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,33 +30,27 @@ pub(crate) struct Flow {
 /// A packet worth looking at.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Incoming<'p> {
-    /// A TCP segment, its checksum not yet verified.
-    Tcp(Segment),
+    /// A TCP segment.
+    Tcp(Segment<'p>),
     /// A UDP datagram.
     Udp(Flow, &'p [u8]),
     /// An ICMP echo request to this address, its checksum not yet verified.
     Echo(IpAddr),
+    /// The answer to an ICMP echo request.
+    EchoReply { ends: Ends, ident: u16, data: &'p [u8] },
 }
 
-/// The head of a TCP segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Segment {
+/// A TCP segment.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Segment<'p> {
     pub(crate) flow: Flow,
-    pub(crate) is_syn: bool,
-    pub(crate) is_fin: bool,
-    pub(crate) is_rst: bool,
-    /// The acknowledgement number, if the segment has one.
-    pub(crate) acknowledges: Option<TcpSeqNumber>,
-    /// The sequence number behind the segment.
-    pub(crate) end: TcpSeqNumber,
-    /// Whether the peer takes nothing more.
-    pub(crate) closes_window: bool,
+    pub(crate) tcp: TcpRepr<'p>,
 }
 
-impl Segment {
+impl Segment<'_> {
     /// Whether the segment asks for a new connection.
     pub(crate) fn opens(&self) -> bool {
-        self.is_syn && self.acknowledges.is_none() && !self.is_rst && !self.is_fin
+        self.tcp.control == TcpControl::Syn && self.tcp.ack_number.is_none()
     }
 }
 
@@ -65,7 +63,7 @@ pub(crate) fn parse(packet: &[u8]) -> Option<Incoming<'_>> {
     let (source, destination, protocol, payload) = match IpVersion::of_packet(packet).ok()? {
         IpVersion::Ipv4 => {
             let packet = Ipv4Packet::new_checked(packet).ok()?;
-            if packet.more_frags() || packet.frag_offset() != 0 {
+            if packet.more_frags() || packet.frag_offset() != 0 || !packet.verify_checksum() {
                 return None;
             }
             let ends = (packet.src_addr().into(), packet.dst_addr().into());
@@ -93,18 +91,9 @@ fn parse_payload(
     };
     if protocol == IpProtocol::Tcp {
         let segment = TcpPacket::new_checked(payload).ok()?;
-        let flow = flow(segment.src_port(), segment.dst_port());
-        return (flow.local.port() != 0 && flow.remote.port() != 0).then(|| {
-            Incoming::Tcp(Segment {
-                flow,
-                is_syn: segment.syn(),
-                is_fin: segment.fin(),
-                is_rst: segment.rst(),
-                acknowledges: segment.ack().then(|| segment.ack_number()),
-                end: segment.seq_number() + segment.segment_len(),
-                closes_window: segment.window_len() == 0,
-            })
-        });
+        let checksums = ChecksumCapabilities::default();
+        let tcp = TcpRepr::parse(&segment, &source, &destination, &checksums).ok()?;
+        return Some(Incoming::Tcp(Segment { flow: flow(tcp.src_port, tcp.dst_port), tcp }));
     }
     if protocol == IpProtocol::Udp {
         let datagram = UdpPacket::new_checked(payload).ok()?;
@@ -113,10 +102,42 @@ fn parse_payload(
         return (ports.src_port != 0)
             .then(|| Incoming::Udp(flow(ports.src_port, ports.dst_port), datagram.payload()));
     }
-    let echo = match destination {
-        IpAddress::Ipv4(_) => (IpProtocol::Icmp, ECHO_REQUEST_V4),
-        IpAddress::Ipv6(_) => (IpProtocol::Icmpv6, ECHO_REQUEST_V6),
-    };
-    let is_echo = protocol == echo.0 && payload.first() == Some(&echo.1);
-    is_echo.then(|| Incoming::Echo(destination.into()))
+    if is_icmp(protocol, destination) { parse_icmp(source, destination, payload) } else { None }
+}
+
+/// Whether `protocol` is the ICMP of the address's family.
+fn is_icmp(protocol: IpProtocol, address: IpAddress) -> bool {
+    protocol
+        == match address {
+            IpAddress::Ipv4(_) => IpProtocol::Icmp,
+            IpAddress::Ipv6(_) => IpProtocol::Icmpv6,
+        }
+}
+
+fn parse_icmp(source: IpAddress, destination: IpAddress, payload: &[u8]) -> Option<Incoming<'_>> {
+    let checksums = ChecksumCapabilities::default();
+    let ends = Ends { local: destination.into(), remote: source.into() };
+    if let (IpAddress::Ipv6(source), IpAddress::Ipv6(destination)) = (source, destination) {
+        match *payload.first()? {
+            ECHO_REQUEST_V6 => Some(Incoming::Echo(ends.local)),
+            ECHO_REPLY_V6 => {
+                let packet = Icmpv6Packet::new_checked(payload).ok()?;
+                let reply = Icmpv6Repr::parse(&source, &destination, &packet, &checksums).ok()?;
+                let Icmpv6Repr::EchoReply { ident, data, .. } = reply else { return None };
+                Some(Incoming::EchoReply { ends, ident, data })
+            }
+            _ => None,
+        }
+    } else {
+        match *payload.first()? {
+            ECHO_REQUEST_V4 => Some(Incoming::Echo(ends.local)),
+            ECHO_REPLY_V4 => {
+                let packet = Icmpv4Packet::new_checked(payload).ok()?;
+                let reply = Icmpv4Repr::parse(&packet, &checksums).ok()?;
+                let Icmpv4Repr::EchoReply { ident, data, .. } = reply else { return None };
+                Some(Incoming::EchoReply { ends, ident, data })
+            }
+            _ => None,
+        }
+    }
 }

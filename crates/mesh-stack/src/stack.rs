@@ -12,12 +12,13 @@ use smoltcp::wire::IpAddress;
 
 use crate::config::Config;
 use crate::inner::Inner;
-use crate::listen::{BindError, ListenKey, Network, TcpListener};
+use crate::listen::{BindError, Network, TcpListener};
 use crate::outgoing::Outgoing;
+use crate::ping::PingGuard;
 use crate::stream::TcpStream;
-use crate::udp::UdpSocket;
+use crate::udp::{UdpListener, UdpSocket};
 
-/// What the time is when a stack begins: smoltcp takes zero for "at once".
+/// What the time is when a stack begins.
 const EPOCH: Instant = Instant::from_millis_const(1000);
 
 /// A stack behind its lock. The lock is held for a few lines and across no wait.
@@ -83,12 +84,12 @@ impl Stack {
         inner.settle_touched(now);
     }
 
-    /// Listens for connections to `ip`, which may be one of a routed network; `None` and the unspecified
+    /// Listens for TCP connections to `ip`, which may be one of a routed network; `None` and the unspecified
     /// addresses mean all own addresses. Port 0 takes a free one from 10002 to 19999.
     ///
     /// A connection goes to the most specific listener: one for its address comes before one for all, and one
     /// for its family before one for both. Without any it is reset, unless
-    /// [the fallback](Self::listen_fallback) wants it.
+    /// [a fallback](Self::register_fallback) wants it.
     ///
     /// # Errors
     /// When there is such a listener, or `ip` is not of `network`.
@@ -100,38 +101,62 @@ impl Stack {
         ip: Option<IpAddr>,
         port: u16,
     ) -> Result<TcpListener, BindError> {
-        let is_of_family = ip.is_none_or(|ip| match network {
-            Network::Tcp => true,
-            Network::Tcp4 => ip.is_ipv4(),
-            Network::Tcp6 => ip.is_ipv6(),
-        });
-        if !is_of_family {
-            return Err(BindError::WrongFamily);
-        }
-        let (mut inner, _) = self.shared.lock();
-        inner.check_open().map_err(|_| BindError::Closed)?;
-        let key = inner.listen(network, ip.filter(|ip| !ip.is_unspecified()), port)?;
+        let (mut inner, ip) = self.lock_to_listen(network, ip, false)?;
+        let key = inner.listen(network, ip, port)?;
         Ok(TcpListener::new(Arc::clone(&self.shared), key))
     }
 
-    /// Listens for connections to anywhere that no other listener wants, if `decide` says so when it is given
-    /// source and destination. There is one fallback at a time; drop it before the next one.
+    /// Listens for datagrams as [`listen_tcp`](Self::listen_tcp) does for connections: each source that sends to
+    /// the same address is a stream of its own. [A socket](Self::bind_udp) at that address comes first.
+    ///
+    /// # Errors
+    /// When there is such a listener, or `ip` is not of `network`.
+    pub fn listen_udp(
+        &self,
+        network: Network,
+        ip: Option<IpAddr>,
+        port: u16,
+    ) -> Result<UdpListener, BindError> {
+        let (mut inner, ip) = self.lock_to_listen(network, ip, true)?;
+        let key = inner.listen_udp(network, ip, port)?;
+        Ok(UdpListener::new(Arc::clone(&self.shared), key))
+    }
+
+    fn lock_to_listen(
+        &self,
+        network: Network,
+        ip: Option<IpAddr>,
+        is_udp: bool,
+    ) -> Result<(MutexGuard<'_, Inner>, Option<IpAddr>), BindError> {
+        if network.is_udp() != is_udp {
+            return Err(BindError::WrongProtocol);
+        }
+        if ip.is_some_and(|ip| !network.has(ip)) {
+            return Err(BindError::WrongFamily);
+        }
+        let (inner, _) = self.shared.lock();
+        inner.check_open().map_err(|_| BindError::Closed)?;
+        Ok((inner, ip.filter(|ip| !ip.is_unspecified())))
+    }
+
+    /// Listens for TCP connections to anywhere, own addresses and routed ones, that no other listener wants, if
+    /// `decide` says so when it is given source and destination. Of several fallbacks the one that came first is
+    /// asked first; what none takes is reset. Dropping the listener ends it.
     ///
     /// `decide` is called while the stack is locked: it must be quick, and must not use the stack.
     ///
     /// # Errors
-    /// When there is a fallback already.
-    pub fn listen_fallback(
+    /// When there are 64 fallbacks already.
+    ///
+    /// Source: tailscale `tsnet/tsnet.go`, `Server.RegisterFallbackTCPHandler`.
+    pub fn register_fallback(
         &self,
         decide: impl Fn(SocketAddr, SocketAddr) -> bool + Send + 'static,
     ) -> Result<TcpListener, BindError> {
         let (mut inner, _) = self.shared.lock();
         inner.check_open().map_err(|_| BindError::Closed)?;
-        if inner.listeners.contains(ListenKey::Fallback) {
-            return Err(BindError::InUse);
-        }
-        inner.listeners.insert_fallback(Box::new(decide));
-        Ok(TcpListener::new(Arc::clone(&self.shared), ListenKey::Fallback))
+        let key = inner.register_fallback(Box::new(decide))?;
+        Ok(TcpListener::new(Arc::clone(&self.shared), key))
     }
 
     /// Connects to `destination` from `source`, or else from the first own address of its family. How long
@@ -174,6 +199,27 @@ impl Stack {
         inner.check_open().map_err(|_| BindError::Closed)?;
         let local = inner.bind_udp(local)?;
         Ok(UdpSocket::new(Arc::clone(&self.shared), local))
+    }
+
+    /// Sends an ICMP echo request to `to` and waits for the answer; returns how long that took. How long it may
+    /// take is up to the caller: dropping the future gives it up.
+    ///
+    /// # Errors
+    /// [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable) without an own address of the family,
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when `to` is no host,
+    /// [`QuotaExceeded`](io::ErrorKind::QuotaExceeded) with 256 requests under way, and
+    /// [`NetworkDown`](io::ErrorKind::NetworkDown) once [`Outgoing`] is gone.
+    pub async fn ping(&self, to: IpAddr) -> io::Result<Duration> {
+        if !is_host(to) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let token = getrandom::u64().map_err(io::Error::other)?.to_be_bytes();
+        let ping = {
+            let (mut inner, now) = self.shared.lock();
+            let ident = inner.ping(to, token, now)?;
+            PingGuard { shared: Arc::clone(&self.shared), ident }
+        };
+        poll_fn(|cx| ping.poll(cx)).await
     }
 
     /// The number of TCP connections, those included that nobody holds and that still deliver.

@@ -47,6 +47,13 @@ impl TcpStream {
         self.peer
     }
 
+    /// Ends the connection at once by a reset: what the peer has not got is lost, and it hears of a failure, where
+    /// dropping the stream would end in good order.
+    pub fn abort(self) {
+        let (mut inner, now) = self.shared.lock();
+        inner.abort(self.id, now);
+    }
+
     pub(crate) fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.shared.lock().0.poll_connected(self.id, cx.waker())
     }

@@ -1,9 +1,11 @@
 //! Two stacks back to back, on paused time.
 
 mod close;
+mod foreign;
 mod hostile;
 mod listen;
 mod model;
+mod ping;
 mod transfer;
 mod udp;
 

@@ -1,19 +1,25 @@
-//! UDP: sockets of programs, and the datagrams that wait for them.
+//! UDP: who gets which datagram, and the datagrams that wait.
+
+mod flows;
+mod listener;
+mod socket;
 
 use std::collections::{HashMap, VecDeque};
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::time::Instant;
 use smoltcp::wire::{IpAddress, IpProtocol, IpRepr, UDP_HEADER_LEN, UdpPacket, UdpRepr};
-use tokio::io::ReadBuf;
 
 use crate::batch::PacketBatch;
 use crate::packet::Flow;
-use crate::stack::{Shared, is_host};
+use crate::stack::is_host;
+
+pub(crate) use flows::{FlowId, Flows};
+pub use listener::{UdpListener, UdpStream};
+pub use socket::UdpSocket;
 
 /// Most bytes that wait for one socket, with [`DATAGRAM_OVERHEAD_BYTES`] for each datagram. With more, the
 /// oldest are dropped: who uses UDP wants the latest.
@@ -29,6 +35,7 @@ const OUTGOING_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct UdpTable {
     sockets: HashMap<SocketAddr, Waiting>,
+    pub(crate) flows: Flows,
     outgoing: PacketBatch,
     /// Tasks that wait for room in `outgoing`.
     senders: Vec<Waker>,
@@ -47,7 +54,8 @@ struct Waiting {
 impl UdpTable {
     pub(crate) fn new(mtu: usize) -> Self {
         let outgoing = PacketBatch::new();
-        Self { sockets: HashMap::new(), outgoing, senders: Vec::new(), mtu }
+        let (sockets, flows) = (HashMap::new(), Flows::default());
+        Self { sockets, flows, outgoing, senders: Vec::new(), mtu }
     }
 
     pub(crate) fn contains(&self, local: SocketAddr) -> bool {
@@ -62,11 +70,32 @@ impl UdpTable {
         self.sockets.remove(&local);
     }
 
-    /// Takes a datagram in, if there is a socket for it.
-    pub(crate) fn handle(&mut self, flow: Flow, payload: &[u8]) -> bool {
-        let Some(waiting) = self.sockets.get_mut(&flow.local) else { return false };
-        waiting.push(flow.remote, payload);
-        true
+    /// Takes a datagram in, if there is somebody for it: its flow, a socket at its address, a listener.
+    pub(crate) fn handle(
+        &mut self,
+        flow: Flow,
+        payload: &[u8],
+        is_own: bool,
+        now: Instant,
+    ) -> bool {
+        if self.flows.handle(flow, payload, now) {
+            return true;
+        }
+        if let Some(waiting) = self.sockets.get_mut(&flow.local) {
+            waiting.push(flow.remote, payload, WAITING_BYTES_MAX);
+            return true;
+        }
+        self.flows.admit(flow, payload, is_own, now)
+    }
+
+    /// When a flow ends, or may do so.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        self.flows.next_timer()
+    }
+
+    /// Ends flows whose time is over.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.flows.handle_timeout(now);
     }
 
     /// Queues a datagram for the way out.
@@ -110,6 +139,7 @@ impl UdpTable {
             .values_mut()
             .filter_map(|waiting| waiting.receiver.take())
             .for_each(Waker::wake);
+        self.flows.wake_all();
     }
 
     fn poll_receive(
@@ -119,22 +149,26 @@ impl UdpTable {
     ) -> Poll<(SocketAddr, Box<[u8]>)> {
         let waiting = self.sockets.get_mut(&local);
         let waiting = waiting.expect("invariant: a socket is in the table until it is dropped");
-        let datagram = waiting.pop();
-        if datagram.is_none() {
-            waiting.receiver = Some(receiver.clone());
-        }
-        datagram.map_or(Poll::Pending, Poll::Ready)
+        waiting.poll(receiver)
     }
 }
 
 impl Waiting {
-    fn push(&mut self, from: SocketAddr, payload: &[u8]) {
+    fn push(&mut self, from: SocketAddr, payload: &[u8], bytes_max: usize) {
         self.bytes += payload.len() + DATAGRAM_OVERHEAD_BYTES;
         self.datagrams.push_back((from, payload.into()));
-        while self.bytes > WAITING_BYTES_MAX {
+        while self.bytes > bytes_max {
             self.pop();
         }
         self.receiver.take().into_iter().for_each(Waker::wake);
+    }
+
+    fn poll(&mut self, receiver: &Waker) -> Poll<(SocketAddr, Box<[u8]>)> {
+        let datagram = self.pop();
+        if datagram.is_none() {
+            self.receiver = Some(receiver.clone());
+        }
+        datagram.map_or(Poll::Pending, Poll::Ready)
     }
 
     fn pop(&mut self) -> Option<(SocketAddr, Box<[u8]>)> {
@@ -151,80 +185,4 @@ fn write(packet: &mut [u8], ip: &IpRepr, ports: UdpRepr, payload: &[u8]) {
     let mut datagram = UdpPacket::new_unchecked(&mut packet[ip.header_len()..]);
     let fill = |bytes: &mut [u8]| bytes.copy_from_slice(payload);
     ports.emit(&mut datagram, &source, &destination, payload.len(), fill, &checksums);
-}
-
-/// A UDP socket.
-///
-/// A datagram is at most a packet long: nothing is fragmented. 256 KiB may wait to be received, 64 bytes per
-/// datagram included; after that the oldest are dropped. Any number of tasks may send, one may receive.
-#[derive(Debug)]
-pub struct UdpSocket {
-    shared: Arc<Shared>,
-    local: SocketAddr,
-}
-
-impl UdpSocket {
-    pub(crate) fn new(shared: Arc<Shared>, local: SocketAddr) -> Self {
-        Self { shared, local }
-    }
-
-    /// The address that datagrams to this socket have.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local
-    }
-
-    /// Sends a datagram, waiting while 256 wait for the way out. Safe to cancel.
-    ///
-    /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when the datagram is longer than a packet, or `remote` is
-    /// no host, has no port or is of the other family; [`NetworkDown`](io::ErrorKind::NetworkDown) once
-    /// [`Outgoing`](crate::Outgoing) is gone.
-    pub async fn send_to(&self, payload: &[u8], remote: SocketAddr) -> io::Result<usize> {
-        poll_fn(|cx| self.poll_send_to(cx, payload, remote)).await
-    }
-
-    /// Sends a datagram, or wakes the task when there is room; see [`send_to`](Self::send_to).
-    pub fn poll_send_to(
-        &self,
-        cx: &mut Context<'_>,
-        payload: &[u8],
-        remote: SocketAddr,
-    ) -> Poll<io::Result<usize>> {
-        let (mut inner, _) = self.shared.lock();
-        inner.poll_send_to(Flow { local: self.local, remote }, payload, cx)
-    }
-
-    /// Waits for a datagram; returns its length and who sent it. What does not fit into `buffer` is lost.
-    /// Safe to cancel.
-    ///
-    /// # Errors
-    /// [`NetworkDown`](io::ErrorKind::NetworkDown) once [`Outgoing`](crate::Outgoing) is gone.
-    pub async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let mut buffer = ReadBuf::new(buffer);
-        let from = poll_fn(|cx| self.poll_recv_from(cx, &mut buffer)).await?;
-        Ok((buffer.filled().len(), from))
-    }
-
-    /// Takes a datagram, or wakes the task when there is one; see [`recv_from`](Self::recv_from).
-    pub fn poll_recv_from(
-        &self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<SocketAddr>> {
-        let received = {
-            let (mut inner, _) = self.shared.lock();
-            inner.check_open()?;
-            inner.udp.poll_receive(self.local, cx.waker())
-        };
-        received.map(|(from, payload)| {
-            buffer.put_slice(&payload[..payload.len().min(buffer.remaining())]);
-            Ok(from)
-        })
-    }
-}
-
-impl Drop for UdpSocket {
-    fn drop(&mut self) {
-        self.shared.lock().0.udp.remove(self.local);
-    }
 }

@@ -1,13 +1,13 @@
 //! Connections that peers open: who may, and how they come to a listener.
 
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 
 use super::Inner;
-use crate::connection::{Connection, Phase, new_socket};
+use crate::connection::{Connection, Phase};
 use crate::connections::ConnectionId;
-use crate::listen::ListenKey;
+use crate::listen::{ACCEPT_TIMEOUT, BACKLOG_MAX, ListenKey, Network};
 use crate::packet::Segment;
+use crate::tcp::Tcp;
 
 /// Most connections at a time, those included that peers opened, that programs opened, and that still deliver
 /// what was written. With more, SYNs are ignored and connecting fails.
@@ -16,28 +16,30 @@ pub(super) const CONNECTIONS_MAX: usize = 4096;
 /// Most handshakes under way; with more, SYNs are ignored, and honest peers send theirs again.
 const HALF_OPEN_MAX: usize = 256;
 
-/// Most connections of one listener that wait to be accepted, handshakes included; with more, SYNs for it are
-/// ignored.
-const BACKLOG_MAX: usize = 128;
-
 /// A handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection that nobody accepts for so long is reset, as tsnet closes it.
-const ACCEPT_TIMEOUT: Duration = Duration::from_secs(1);
-
 impl Inner {
-    /// Makes the socket for a segment that belongs to no connection, if it opens one that somebody wants.
+    /// Makes the connection for a segment that belongs to no connection, if it opens one that somebody wants.
     /// Answers it otherwise.
     pub(super) fn admit(
         &mut self,
-        segment: &Segment,
+        segment: &Segment<'_>,
         packet: &[u8],
         now: Instant,
     ) -> Option<ConnectionId> {
         let (local, remote) = (segment.flow.local, segment.flow.remote);
+        let networks = if local.is_ipv4() {
+            [Network::Tcp4, Network::Tcp]
+        } else {
+            [Network::Tcp6, Network::Tcp]
+        };
         let is_own = self.is_own(local.ip());
-        let key = segment.opens().then(|| self.listeners.find(local, remote, is_own)).flatten();
+        let key = segment.opens().then(|| {
+            let listener = self.listeners.find(networks, local, is_own);
+            listener.or_else(|| self.fallbacks.find(remote, local))
+        });
+        let key = key.flatten();
         let Some(key) = key else {
             self.answer(packet, now);
             return None;
@@ -45,9 +47,9 @@ impl Inner {
         if !self.has_room_for(key) {
             return None;
         }
-        let mut socket = new_socket(self.buffer_bytes);
-        socket.listen(IpListenEndpoint::from(IpEndpoint::from(local))).ok()?;
-        let id = self.connections.insert(Connection::new(socket, segment.flow, Phase::Orphaned));
+        let seed = self.first_sequence(&segment.flow, now);
+        let tcp = Tcp::accept(segment.flow, &segment.tcp, seed, self.mtu, now);
+        let id = self.connections.insert(Connection::new(tcp, segment.flow, Phase::Orphaned));
         self.set_phase(id, Phase::Arriving(key));
         if let Some(connection) = self.connections.get_mut(id) {
             connection.deadline = Some(now + HANDSHAKE_TIMEOUT);
@@ -65,7 +67,7 @@ impl Inner {
     pub(super) fn hand_over(&mut self, id: ConnectionId, now: Instant) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if let Phase::Arriving(key) = connection.phase
-            && connection.is_established()
+            && connection.tcp.is_established()
         {
             connection.deadline = Some(now + ACCEPT_TIMEOUT);
             self.set_phase(id, Phase::Waiting(key));

@@ -5,17 +5,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::task::{Context, Poll, Waker};
 
-use smoltcp::socket::tcp::{RecvError, SendError, State};
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::IpEndpoint;
 use tokio::io::ReadBuf;
 
-use super::Inner;
 use super::arrivals::CONNECTIONS_MAX;
-use crate::connection::{Connection, Phase, new_socket};
+use super::{ANSWERS_MAX, Inner};
+use crate::connection::{Connection, Phase};
 use crate::connections::ConnectionId;
+use crate::fallback::Decide;
 use crate::listen::{BindError, ListenKey, Network};
 use crate::packet::Flow;
+use crate::ping::Ends;
+use crate::tcp::Tcp;
+use crate::udp::FlowId;
 
 /// Ports of connections that programs open (RFC 6335).
 const EPHEMERAL_PORTS: RangeInclusive<u16> = 49_152..=65_535;
@@ -38,9 +40,10 @@ impl Inner {
         if self.connections.len() >= CONNECTIONS_MAX {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        let is_of_family = |address: &IpAddr| address.is_ipv4() == remote.is_ipv4();
-        let source = source.or_else(|| self.addresses.iter().copied().find(is_of_family));
-        let source = source.filter(is_of_family).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        if remote.port() == 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let source = self.choose_source(source, remote.ip())?;
         let flow = |port| Flow { local: SocketAddr::new(source, port), remote };
         let is_taken = |inner: &Self, port| {
             let flow = flow(port);
@@ -48,11 +51,9 @@ impl Inner {
         };
         let port = self.pick_port(EPHEMERAL_PORTS, is_taken).ok_or(io::ErrorKind::AddrInUse)?;
         let flow = flow(port);
-        let mut socket = new_socket(self.buffer_bytes);
-        let ends = (IpEndpoint::from(remote), IpEndpoint::from(flow.local));
-        let connecting = socket.connect(self.interface.context(), ends.0, ends.1);
-        connecting.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let id = self.connections.insert(Connection::new(socket, flow, Phase::Held));
+        let seed = self.first_sequence(&flow, now);
+        let tcp = Tcp::connect(flow, seed, self.mtu, now);
+        let id = self.connections.insert(Connection::new(tcp, flow, Phase::Held));
         self.settle(id, now, false);
         Ok((id, flow.local))
     }
@@ -63,15 +64,14 @@ impl Inner {
         id: ConnectionId,
         waker: &Waker,
     ) -> Poll<io::Result<()>> {
-        let connection = self.held(id);
-        if connection.is_established() {
+        let tcp = &mut self.held(id).tcp;
+        if tcp.is_established() {
             return Poll::Ready(Ok(()));
         }
-        if connection.socket().state() == State::Closed {
-            let kind = connection.failure.unwrap_or(io::ErrorKind::ConnectionAborted);
-            return Poll::Ready(Err(kind.into()));
+        if tcp.is_closed() {
+            return Poll::Ready(Err(failure(tcp, io::ErrorKind::ConnectionAborted)));
         }
-        connection.socket_mut().register_send_waker(waker);
+        tcp.set_writer(waker);
         Poll::Pending
     }
 
@@ -97,31 +97,24 @@ impl Inner {
         waker: &Waker,
         now: Instant,
     ) -> Poll<io::Result<()>> {
-        let connection = self.held(id);
-        let failure = connection.failure;
-        let socket = connection.socket_mut();
-        let filled_before = buffer.filled().len();
-        while buffer.remaining() > 0 {
-            let taken = socket.recv(|bytes| {
-                let length = bytes.len().min(buffer.remaining());
-                buffer.put_slice(&bytes[..length]);
-                (length, length)
-            });
-            let is_first = buffer.filled().len() == filled_before;
-            match taken {
-                Ok(0) if is_first => {
-                    socket.register_recv_waker(waker);
-                    return Poll::Pending;
+        let tcp = &mut self.held(id).tcp;
+        if tcp.unread() == 0 {
+            return match tcp.failure() {
+                Some(kind) => Poll::Ready(Err(kind.into())),
+                None if tcp.has_ended() => Poll::Ready(Ok(())),
+                None => {
+                    tcp.set_reader(waker);
+                    Poll::Pending
                 }
-                Ok(1..) => {}
-                Ok(0) => break,
-                Err(_) if !is_first => break,
-                Err(RecvError::Finished) => return Poll::Ready(Ok(())),
-                Err(RecvError::InvalidState) => {
-                    return Poll::Ready(failure.map_or(Ok(()), |kind| Err(kind.into())));
-                }
-            }
+            };
         }
+        tcp.read(|parts| {
+            let before = buffer.filled().len();
+            for part in parts {
+                buffer.put_slice(&part[..part.len().min(buffer.remaining())]);
+            }
+            buffer.filled().len() - before
+        });
         self.settle(id, now, false);
         Poll::Ready(Ok(()))
     }
@@ -135,27 +128,27 @@ impl Inner {
         now: Instant,
     ) -> Poll<io::Result<usize>> {
         let connection = self.held(id);
-        let failure = connection.failure.unwrap_or(io::ErrorKind::BrokenPipe);
-        if connection.is_shut_down {
-            return Poll::Ready(Err(failure.into()));
+        if connection.is_shut_down || connection.tcp.is_closed() {
+            return Poll::Ready(Err(failure(&connection.tcp, io::ErrorKind::BrokenPipe)));
         }
-        let socket = connection.socket_mut();
-        match socket.send_slice(bytes) {
-            Ok(0) if !bytes.is_empty() => {
-                socket.register_send_waker(waker);
-                Poll::Pending
-            }
-            Ok(written) => {
-                self.settle(id, now, false);
-                Poll::Ready(Ok(written))
-            }
-            Err(SendError::InvalidState) => Poll::Ready(Err(failure.into())),
+        let written = connection.tcp.write(bytes, now);
+        if written == 0 && !bytes.is_empty() {
+            connection.tcp.set_writer(waker);
+            return Poll::Pending;
         }
+        self.settle(id, now, false);
+        Poll::Ready(Ok(written))
     }
 
     /// Sends a FIN behind what was written.
     pub(crate) fn shut_down(&mut self, id: ConnectionId, now: Instant) {
-        self.held(id).shut_down();
+        self.held(id).shut_down(now);
+        self.settle(id, now, false);
+    }
+
+    /// Resets a connection.
+    pub(crate) fn abort(&mut self, id: ConnectionId, now: Instant) {
+        self.held(id).tcp.abort(Some(io::ErrorKind::ConnectionAborted));
         self.settle(id, now, false);
     }
 
@@ -166,7 +159,7 @@ impl Inner {
         }
         let connection = self.held(id);
         connection.deadline = Some(now + LINGER);
-        connection.shut_down();
+        connection.shut_down(now);
         self.set_phase(id, Phase::Orphaned);
         self.settle(id, now, false);
     }
@@ -185,6 +178,27 @@ impl Inner {
         Ok(key(port))
     }
 
+    /// Begins to listen for datagrams.
+    pub(crate) fn listen_udp(
+        &mut self,
+        network: Network,
+        ip: Option<IpAddr>,
+        port: u16,
+    ) -> Result<ListenKey, BindError> {
+        let key = |port| ListenKey::Address { network, ip, port };
+        let is_taken = |inner: &Self, port| inner.udp.flows.listeners.contains(key(port));
+        let port = self.choose_port(port, is_taken)?;
+        self.udp.flows.listeners.insert(key(port));
+        Ok(key(port))
+    }
+
+    /// Begins to ask `decide`.
+    pub(crate) fn register_fallback(&mut self, decide: Decide) -> Result<ListenKey, BindError> {
+        let key = self.fallbacks.insert(decide)?;
+        self.listeners.insert(key);
+        Ok(key)
+    }
+
     /// Ends a listener; connections that nobody has accepted are reset.
     pub(crate) fn close_listener(&mut self, key: ListenKey, now: Instant) {
         for id in self.connections.ids() {
@@ -195,6 +209,7 @@ impl Inner {
             }
         }
         self.listeners.remove(key);
+        self.fallbacks.remove(key);
     }
 
     /// Begins to take datagrams.
@@ -219,6 +234,36 @@ impl Inner {
             self.wake_consumer();
         }
         sent
+    }
+
+    /// Sends a datagram of a flow that was accepted.
+    pub(crate) fn poll_send_flow(
+        &mut self,
+        id: FlowId,
+        payload: &[u8],
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<io::Result<usize>> {
+        let flow = self.udp.flows.touch(id, now)?;
+        self.poll_send_to(flow, payload, cx)
+    }
+
+    /// Sends an echo request; `token` is random. Returns by which number its answer is asked for.
+    pub(crate) fn ping(&mut self, remote: IpAddr, token: [u8; 8], now: Instant) -> io::Result<u16> {
+        self.check_open()?;
+        let local = self.choose_source(None, remote)?;
+        if self.answers.len() >= ANSWERS_MAX {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let ident = self.pings.send(Ends { local, remote }, token, &mut self.answers, now)?;
+        self.wake_consumer();
+        Ok(ident)
+    }
+
+    fn choose_source(&self, source: Option<IpAddr>, remote: IpAddr) -> io::Result<IpAddr> {
+        let is_of_family = |address: &IpAddr| address.is_ipv4() == remote.is_ipv4();
+        let source = source.or_else(|| self.addresses.iter().copied().find(is_of_family));
+        source.filter(is_of_family).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 
     /// An error once nobody takes packets any more.
@@ -256,4 +301,9 @@ impl Inner {
         self.next_port = self.next_port.wrapping_add(1);
         Some(port)
     }
+}
+
+/// Why a connection has failed, or else `otherwise`.
+fn failure(tcp: &Tcp, otherwise: io::ErrorKind) -> io::Error {
+    tcp.failure().unwrap_or(otherwise).into()
 }

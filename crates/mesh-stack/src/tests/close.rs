@@ -41,7 +41,7 @@ async fn dropped_stream_still_delivers() {
     let weather = Weather { latency: Duration::from_millis(30), lost_one_in: 20, late_one_in: 0 };
     let (a, b) = pair_in(weather);
     let (mut client, mut server) = within(20, connect(&a, &b, B4)).await;
-    let bytes = pattern(200_000, 6);
+    let bytes = pattern(50_000, 6);
     client.write_all(&bytes).await.expect("written");
     drop(client);
     assert!(within(60, read_all(&mut server)).await.expect("all read") == bytes);
@@ -55,7 +55,7 @@ async fn finished_stream_may_be_read_much_later() {
     let (mut client, mut server) = connect(&a, &b, B4).await;
     client.shutdown().await.expect("shut down");
     assert_eq!(read_all(&mut server).await.expect("all read"), b"");
-    let bytes = pattern(100_000, 7);
+    let bytes = pattern(30_000, 7);
     server.write_all(&bytes).await.expect("written");
     drop(server);
     tokio::time::sleep(Duration::from_hours(1)).await;
@@ -119,6 +119,19 @@ async fn peer_that_throws_our_bytes_away_resets() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let failed = client.write(b"hello?").await.expect_err("reset");
     assert_eq!(failed.kind(), io::ErrorKind::ConnectionReset);
+    within(1, all_gone([&b, &b])).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn aborted_stream_resets_its_peer() {
+    let (a, b) = pair();
+    for _ in 0..3 {
+        let (mut client, server) = connect(&a, &b, B4).await;
+        client.write_all(b"never read").await.expect("taken");
+        server.abort();
+        let failed = within(1, read_all(&mut client)).await.expect_err("reset");
+        assert_eq!(failed.kind(), io::ErrorKind::ConnectionReset);
+    }
     within(1, all_gone([&b, &b])).await;
 }
 

@@ -46,6 +46,7 @@ async fn same_place_is_taken_once() {
     check(Network::Tcp, Some(ip("::")), Err(BindError::InUse));
     check(Network::Tcp, Some(ip("0.0.0.0")), Err(BindError::InUse));
     check(Network::Tcp6, Some(ip(B4)), Err(BindError::WrongFamily));
+    check(Network::Udp, None, Err(BindError::WrongProtocol));
     check(Network::Tcp6, None, Ok(80));
     check(Network::Tcp, Some(ip(B4)), Ok(80));
     drop(first);
@@ -76,31 +77,53 @@ async fn routed_address_needs_its_own_listener() {
     assert_echo(&mut client, &mut server).await;
 }
 
+async fn assert_refused(a: &Stack, to: SocketAddr) {
+    let refused = a.connect_tcp(None, to).await.expect_err("refused");
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+}
+
 #[tokio::test(start_paused = true)]
 async fn fallback_takes_what_it_wants_and_nothing_else() {
     let (a, b) = pair();
     let mut listener = listen(&b, 80);
-    let mut fallback = b
-        .listen_fallback(|source, destination| {
-            source.ip() == at(A4, 0).ip() && destination.port() != 25
-        })
-        .expect("there is none");
-    let second = b.listen_fallback(|_, _| true).expect_err("there is one");
-    assert_eq!(second, BindError::InUse);
-    let (client, server) = tokio::join!(a.connect_tcp(None, at(ROUTED, 22)), fallback.accept());
-    let (mut client, mut server) = (client.expect("connected"), server.expect("accepted").0);
-    assert_eq!(server.local_addr(), at(ROUTED, 22));
-    assert_echo(&mut client, &mut server).await;
+    let decide = |source: SocketAddr, destination: SocketAddr| {
+        source.ip() == at(A4, 0).ip() && destination.port() != 25
+    };
+    let mut fallback = b.register_fallback(decide).expect("there is none");
+    for to in [at(ROUTED, 22), at(B4, 22)] {
+        let (client, server) = tokio::join!(a.connect_tcp(None, to), fallback.accept());
+        let (mut client, mut server) = (client.expect("connected"), server.expect("accepted").0);
+        assert_eq!(server.local_addr(), to);
+        assert_echo(&mut client, &mut server).await;
+    }
     let (client, _) = tokio::join!(a.connect_tcp(None, at(B4, 80)), listener.accept());
     client.expect("the listener comes first");
-    let check_refused = async |to| {
-        let refused = a.connect_tcp(None, to).await.expect_err("refused");
-        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-    };
-    check_refused(at(ROUTED, 25)).await;
-    check_refused(at(B6, 22)).await;
+    assert_refused(&a, at(ROUTED, 25)).await;
+    assert_refused(&a, at(B6, 22)).await;
     drop(fallback);
-    check_refused(at(ROUTED, 22)).await;
+    assert_refused(&a, at(ROUTED, 22)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fallbacks_are_asked_in_their_order_and_leave_one_by_one() {
+    let (a, b) = pair();
+    let web = b.register_fallback(|_, to| to.port() == 80).expect("there is room");
+    let mut rest = b.register_fallback(|_, to| to.port() < 1000).expect("there is room");
+    let mut fallbacks = [web, b.register_fallback(|_, _| true).expect("there is room")];
+    for (to, taker) in [(80, 0), (5000, 1)] {
+        let taker = &mut fallbacks[taker];
+        let (client, server) = tokio::join!(a.connect_tcp(None, at(ROUTED, to)), taker.accept());
+        assert_eq!(client.expect("connected").local_addr(), server.expect("accepted").1);
+    }
+    let [web, all] = fallbacks;
+    drop((web, all));
+    let (client, server) = tokio::join!(a.connect_tcp(None, at(ROUTED, 80)), rest.accept());
+    assert_eq!(client.expect("connected").local_addr(), server.expect("accepted").1);
+    assert_refused(&a, at(ROUTED, 5000)).await;
+    let more: Vec<_> = (1..64).map(|_| b.register_fallback(|_, _| false)).collect();
+    assert!(more.iter().all(Result::is_ok));
+    let none = b.register_fallback(|_, _| false).expect_err("there is no room");
+    assert_eq!(none, BindError::TooManyFallbacks);
 }
 
 #[tokio::test(start_paused = true)]

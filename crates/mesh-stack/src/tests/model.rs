@@ -204,7 +204,7 @@ proptest! {
     }
 }
 
-/// What [`Sequence`](crate::sequence::Sequence) is for, as found by the property above.
+/// Bare acknowledgements after that must bear the number behind all that was sent, or neither end hears the other.
 #[test]
 fn both_ends_may_retransmit_at_once() {
     let mut line = Line::new(15_212_748_316_855_043_468);

@@ -49,7 +49,7 @@ async fn latency_loss_and_reordering_harm_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn window_is_as_large_as_the_buffer() {
+async fn windows_grow_with_the_way() {
     let weather = Weather { latency: Duration::from_millis(50), ..Weather::default() };
     let (a, b) = pair_in(weather);
     let (mut client, mut server) = connect(&a, &b, B4).await;
@@ -63,9 +63,9 @@ async fn window_is_as_large_as_the_buffer() {
         read_all(&mut server)
     );
     assert_eq!(received.expect("all read").len(), bytes.len());
-    // 4 MiB at 256 KiB in 100 ms are 1.6 s; with windows of 64 KiB it were more than 6 s.
+    // With windows of 256 KiB it were 1.6 s, with ones of 64 KiB more than 6 s.
     let elapsed = started_at.elapsed();
-    assert!(elapsed < Duration::from_secs(4), "{elapsed:?}");
+    assert!(elapsed < Duration::from_millis(1500), "{elapsed:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,7 +96,7 @@ async fn connection_outlives_hours_of_silence() {
     }
 }
 
-/// The window is told in steps of four bytes, so its edge may move back by three while bytes are under way.
+/// The window is told in steps, so its edge may move back by a little while bytes are under way.
 #[tokio::test(start_paused = true)]
 async fn full_window_loses_nothing() {
     let mut dice = Dice(9);
