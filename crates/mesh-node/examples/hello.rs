@@ -1,16 +1,19 @@
 //! A web server in a tailnet that greets whoever calls by name.
 //!
 //! ```text
-//! TS_CONTROL_URL=http://127.0.0.1:8080 TS_AUTHKEY=tskey-auth-... cargo run -p mesh-node --example hello
+//! TS_CONTROL_URL=http://127.0.0.1:8080 TS_AUTHKEY=tskey-auth-... cargo run -p mesh-node --features axum --example hello
 //! curl http://hello                  (on another node)
 //! ```
 
 #![expect(clippy::print_stdout, reason = "an example talks to who runs it")]
 
 use std::error::Error;
+use std::sync::Arc;
 
-use mesh_node::{Node, WhoIs};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use axum::Router;
+use axum::extract::{ConnectInfo, State};
+use axum::routing::get;
+use mesh_node::{AxumListener, Caller, Node, WhoIs};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
@@ -20,31 +23,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let status = node.up().await?;
     let name = status.node.map(|node| node.name).unwrap_or_default();
     println!("http://{} greets", name.trim_end_matches('.'));
-    let mut listener = node.listen(80)?;
-    loop {
-        let (mut stream, caller) = listener.accept().await?;
-        let who = node.who_is(caller.ip()).await?;
-        tokio::spawn(async move {
-            // What is asked for does not matter: one read takes the request of any browser.
-            let mut request = [0; 4096];
-            if stream.read(&mut request).await? > 0 {
-                stream.write_all(answer(who).as_bytes()).await?;
-            }
-            stream.shutdown().await
-        });
-    }
+    let listener = AxumListener::from(node.listen(80)?);
+    let router = Router::new().route("/", get(greet)).with_state(Arc::new(node));
+    axum::serve(listener, router.into_make_service_with_connect_info::<Caller>()).await?;
+    Ok(())
 }
 
-fn answer(who: Option<WhoIs>) -> String {
-    let greeting = match who {
-        Some(WhoIs { node, user_profile, .. }) => {
+async fn greet(State(node): State<Arc<Node>>, ConnectInfo(caller): ConnectInfo<Caller>) -> String {
+    match node.who_is(caller.0.ip()).await {
+        Ok(Some(WhoIs { node, user_profile, .. })) => {
             let owner = user_profile.map(|profile| profile.display_name).unwrap_or_default();
             format!("Hello, {owner} on {}\n", node.name.trim_end_matches('.'))
         }
-        None => "Hello, whoever you are\n".to_owned(),
-    };
-    let length = greeting.len();
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{greeting}"
-    )
+        Ok(None) | Err(_) => "Hello, whoever you are\n".to_owned(),
+    }
 }

@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "an example talks to who runs it")]
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mesh_node::Node;
@@ -39,12 +40,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         copy(&mut stream, &mut sink()).await
     });
 
-    let mut round_trips = round_trips(&sender).await?;
+    let mut round_trips = round_trips(&sender, &receiver).await?;
     round_trips.sort_unstable();
     let (median, slow) = (round_trips[ROUND_TRIPS / 2], round_trips[ROUND_TRIPS * 99 / 100]);
     println!("round trip: p50 {median:.0?}, p99 {slow:.0?}");
 
-    let mut stream = sender.dial("load-receiver:9").await?;
+    let mut stream = sender.dial(&at(&receiver, 9)?).await?;
     let (chunk, begun_at) = (vec![0; 1 << 18], Instant::now());
     while begun_at.elapsed() < SENDING {
         stream.write_all(&chunk).await?;
@@ -56,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let gigabits = bytes as f64 * 8.0 / seconds / 1e9;
     println!("{bytes} bytes in {seconds:.2} s: {gigabits:.2} Gbit/s");
     for peer in sender.status().await?.peers {
-        println!("{} directly at {:?}", peer.name, peer.direct);
+        println!("{} directly at {:?}", peer.node.name, peer.direct);
     }
     Ok(())
 }
@@ -67,9 +68,15 @@ async fn join(name: &str) -> Result<Node, Box<dyn Error>> {
     Ok(node)
 }
 
+/// A port of a node by address: its name may be one of many.
+fn at(node: &Node, port: u16) -> Result<String, Box<dyn Error>> {
+    let address = *node.ips().first().ok_or("no address")?;
+    Ok(SocketAddr::new(address, port).to_string())
+}
+
 /// One byte there and back, again and again, once the direct way is found.
-async fn round_trips(sender: &Node) -> Result<Vec<Duration>, Box<dyn Error>> {
-    let mut stream = sender.dial("load-receiver:7").await?;
+async fn round_trips(sender: &Node, receiver: &Node) -> Result<Vec<Duration>, Box<dyn Error>> {
+    let mut stream = sender.dial(&at(receiver, 7)?).await?;
     let mut byte = [0];
     stream.write_all(&byte).await?;
     stream.read_exact(&mut byte).await?;

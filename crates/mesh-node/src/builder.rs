@@ -1,6 +1,7 @@
 //! What a node is told when it is made, and how it comes to life.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,19 +9,24 @@ use ipnet::IpNet;
 use mesh_client::{ControlUrl, ControlUrlError, Dialer};
 use mesh_keys::DiscoPrivate;
 use mesh_stack::{Config, Stack};
+use mesh_wire::SecretText;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
+use crate::auth_key::{AuthKey, AuthKeyError};
 use crate::control::{Control, Identity, Phase, Report};
+use crate::core::Routing;
 use crate::engine::{Engine, Parts, Sockets};
 use crate::node::Node;
+use crate::pinger::Pinger;
 use crate::state::{FileStore, MemoryStore, NodeState, StateError, StateStore};
+use crate::watch::EVENTS_MAX;
 use crate::{host, node};
 
 /// Environment variables that stand in for an auth key that is not given; the first that is set counts.
-const AUTH_KEY_VARIABLES: [&str; 2] = ["TS_AUTHKEY", "TS_AUTH_KEY"];
+const AUTH_KEY_VARIABLES: [&str; 3] = ["TS_AUTHKEY", "TS_AUTH_KEY", "TS_CLIENT_SECRET"];
 
 /// The environment variable that stands in for a control server's URL that is not given.
 const CONTROL_URL_VARIABLE: &str = "TS_CONTROL_URL";
@@ -30,6 +36,15 @@ const UPDATES_MAX: usize = 4;
 
 /// Questions of programs that wait for the engine. Who asks more waits.
 const REQUESTS_MAX: usize = 64;
+
+/// Orders of programs that wait for the session with the control server.
+const COMMANDS_MAX: usize = 4;
+
+/// The environment variable that has a node log in with its auth key although it has joined before.
+const FORCE_LOGIN_VARIABLE: &str = "TSNET_FORCE_LOGIN";
+
+/// The environment variable that has a node reach all peers through relays, for tests and for those in doubt.
+const NEVER_DIRECT_VARIABLE: &str = "TS_DEBUG_NEVER_DIRECT_UDP";
 
 /// Why a node cannot be made.
 #[derive(Debug, Error)]
@@ -49,6 +64,9 @@ pub enum BuildError {
     /// A certificate of [`Builder::control_ca`] is none.
     #[error("certificate of the control server's authority is not valid")]
     Certificate(#[from] rustls::Error),
+    /// The secret of an OAuth client yields no auth key.
+    #[error(transparent)]
+    AuthKey(#[from] AuthKeyError),
     /// No socket can be had.
     #[error("no UDP socket")]
     Socket(#[source] io::Error),
@@ -61,7 +79,7 @@ pub enum BuildError {
 #[derive(Debug, Default)]
 pub struct Builder {
     control_url: Option<String>,
-    auth_key: Option<String>,
+    auth_key: Option<SecretText>,
     hostname: Option<String>,
     directory: Option<PathBuf>,
     store: Option<Arc<dyn StateStore>>,
@@ -69,6 +87,7 @@ pub struct Builder {
     port: u16,
     tags: Vec<String>,
     routes: Vec<IpNet>,
+    routing: Routing,
     authorities: Vec<CertificateDer<'static>>,
 }
 
@@ -80,11 +99,14 @@ impl Builder {
         self
     }
 
-    /// The preauth key to join with. Else the variables `TS_AUTHKEY` and then `TS_AUTH_KEY` say it; without any, somebody
-    /// has to log in at the URL of [`Node::needs_login`]. Not used any more once the node has joined.
+    /// The preauth key to join with, or the secret of an OAuth client that makes one for the tags of [`Self::advertise_tags`]:
+    /// `tskey-client-...`, with `?ephemeral=false`, `&preauthorized=true` and `&baseURL=` of its server if that is not the control
+    /// server. Else the variables `TS_AUTHKEY`, `TS_AUTH_KEY` and `TS_CLIENT_SECRET` say it, in this order; without any, somebody
+    /// has to log in at the URL of [`Node::needs_login`]. Once the node has joined it is used no more, until its node key expires
+    /// or it is logged out; or at once, if the variable `TSNET_FORCE_LOGIN` is `1`.
     #[must_use]
     pub fn auth_key(mut self, key: impl Into<String>) -> Self {
-        self.auth_key = Some(key.into());
+        self.auth_key = Some(SecretText(key.into()));
         self
     }
 
@@ -137,6 +159,21 @@ impl Builder {
         self
     }
 
+    /// Whether to reach the subnets that peers route. Without it only peers themselves are reached.
+    #[must_use]
+    pub fn accept_routes(mut self, accept_routes: bool) -> Self {
+        self.routing.accept_routes = accept_routes;
+        self
+    }
+
+    /// The address of the peer through which all is reached that is not in the tailnet. It must be an exit node, and
+    /// approved as one.
+    #[must_use]
+    pub fn exit_node(mut self, exit_node: IpAddr) -> Self {
+        self.routing.exit_node = Some(exit_node);
+        self
+    }
+
     /// Trusts one more authority for the certificates of control server and relays, beside those of the system.
     #[must_use]
     pub fn control_ca(mut self, certificate: CertificateDer<'static>) -> Self {
@@ -148,11 +185,12 @@ impl Builder {
     pub async fn build(self) -> Result<Node, BuildError> {
         let url = self.control_url.clone().or_else(|| variable(CONTROL_URL_VARIABLE));
         let url: ControlUrl = url.ok_or(BuildError::NoControlUrl)?.parse()?;
-        let auth_key = self.auth_key.clone().filter(|key| !key.is_empty());
-        let auth_key = auth_key.or_else(|| AUTH_KEY_VARIABLES.into_iter().find_map(variable));
         let store = self.open_store()?;
         let state = NodeState::load_or_make(&*store)?;
         let roots = Arc::new(self.roots()?);
+        let force_login = variable(FORCE_LOGIN_VARIABLE).is_some_and(|value| is_true(&value));
+        let has_joined = state.is_registered && !force_login;
+        let auth_key = self.find_auth_key(&url, &roots, has_joined).await?;
         let hostname = self.hostname.clone().filter(|name| !name.is_empty());
         let disco = DiscoPrivate::generate()?;
         let identity = Identity {
@@ -162,7 +200,7 @@ impl Builder {
                 self.tags.clone(),
                 self.routes.clone(),
             ),
-            auth_key: auth_key.unwrap_or_default(),
+            auth_key,
             ephemeral: self.ephemeral,
             disco: disco.public(),
         };
@@ -170,14 +208,18 @@ impl Builder {
         let (stack, outgoing) = Stack::new(&Config::default()).map_err(BuildError::Socket)?;
         let (update_sender, updates) = mpsc::channel(UPDATES_MAX);
         let (request_sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
         let (phase_sender, phase) = watch::channel(Phase::default());
         let (report_sender, report) = watch::channel(Report::default());
         let (key_sender, key) = watch::channel(state.node.clone());
         let (address_sender, addresses) = watch::channel(Vec::new());
         let (relay_sender, has_relay) = watch::channel(false);
+        let (events, _) = broadcast::channel(EVENTS_MAX);
         let parts = Parts {
             key,
             disco,
+            routing: self.routing,
+            never_direct: variable(NEVER_DIRECT_VARIABLE).is_some_and(|value| is_true(&value)),
             sockets,
             stack: stack.clone(),
             outgoing,
@@ -187,6 +229,7 @@ impl Builder {
             report: report_sender,
             addresses: address_sender,
             has_relay: relay_sender,
+            events: events.clone(),
         };
         let control = Control {
             identity,
@@ -196,10 +239,29 @@ impl Builder {
             phase: phase_sender,
             report,
             key: key_sender,
+            commands,
+            force_login,
+            pinger: Pinger { stack: stack.clone(), requests: request_sender.clone() },
         };
         let tasks = node::spawn_tasks(Engine::new(parts), control);
-        let state = node::Watched { phase, addresses, has_relay };
-        Ok(Node::new(stack, request_sender, state, tasks))
+        let state = node::Watched { phase, addresses, has_relay, events };
+        Ok(Node::new(stack, request_sender, command_sender, state, tasks))
+    }
+
+    /// The key to join with; empty if there is none. An OAuth client makes one only if the node has not joined before.
+    async fn find_auth_key(
+        &self,
+        url: &ControlUrl,
+        roots: &RootCertStore,
+        has_joined: bool,
+    ) -> Result<SecretText, AuthKeyError> {
+        let given = self.auth_key.as_ref().map(|key| key.0.clone()).filter(|key| !key.is_empty());
+        let given = given.or_else(|| AUTH_KEY_VARIABLES.into_iter().find_map(variable));
+        match AuthKey::parse(&given.unwrap_or_default())? {
+            AuthKey::Plain(key) => Ok(key),
+            AuthKey::Client(_) if has_joined => Ok(SecretText::default()),
+            AuthKey::Client(client) => client.make_key(&self.tags, url, roots).await,
+        }
     }
 
     fn open_store(&self) -> Result<Arc<dyn StateStore>, BuildError> {
@@ -227,4 +289,9 @@ impl Builder {
 #[expect(clippy::disallowed_methods, reason = "the variables that programs know from tsnet")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Whether a variable says yes, in one of the words that tsnet knows.
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }

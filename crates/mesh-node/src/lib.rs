@@ -21,17 +21,36 @@
 //!
 //! A [`Node`] is a handle; behind it are two tasks. One keeps up the session with the control server. The other, the
 //! engine, owns everything else: peers, tunnels, paths, the packet filter, relays and the UDP socket, so that nothing on the
-//! way of a packet is locked but the TCP/IP stack, which programs share.
+//! way of a packet is locked but the TCP/IP stack, which programs share. What the engine decides is the core's: a machine
+//! without sockets and clock, which simulations run by the thousand.
 
+mod auth_key;
 mod builder;
+mod c2n;
 mod control;
+mod core;
 mod engine;
 mod host;
+#[cfg(feature = "loopback")]
+pub mod loopback;
 mod netcheck;
 mod node;
+mod pinger;
+#[cfg(feature = "axum")]
+mod serve;
 mod state;
+mod stream;
 mod stun_servers;
+mod watch;
 
+pub use auth_key::AuthKeyError;
 pub use builder::{BuildError, Builder};
+pub use core::{NetcheckReport, Pong};
+pub use mesh_stack::{Network, TcpListener, TcpStream, UdpListener, UdpSocket, UdpStream};
 pub use node::{ListenError, Node, NodeError, PeerStatus, RELAY_WAIT, Status, WhoIs};
+pub use pinger::PingKind;
+#[cfg(feature = "axum")]
+pub use serve::{AxumListener, Caller};
 pub use state::{FileStore, MemoryStore, StateError, StateStore};
+pub use stream::Stream;
+pub use watch::{State, Watch, WatchEvent};

@@ -129,6 +129,12 @@ impl Netcheck {
         self.seen_as.values().copied()
     }
 
+    /// The round trips to the regions that have answered, by the family that was quicker.
+    pub(crate) fn nearest(&self) -> BTreeMap<DerpRegionId, Duration> {
+        let regions = self.latencies.keys().map(|(id, _)| *id);
+        regions.filter_map(|id| Some((id, self.latency(id)?))).collect()
+    }
+
     /// Round trips in seconds, as the control server is told them.
     pub(crate) fn latencies(&self) -> BTreeMap<String, f64> {
         let family = |is_v6| if is_v6 { "v6" } else { "v4" };

@@ -1,19 +1,28 @@
 //! The handle of a node.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use mesh_stack::{BindError, Network, Stack, TcpListener, TcpStream, UdpSocket};
-use mesh_wire::{CapMap, DerpRegionId, UserProfile};
+use mesh_stack::{BindError, Network, Stack, TcpListener, UdpListener, UdpSocket};
+use mesh_wire::{CapMap, DerpRegionId, UserId, UserProfile};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::net::lookup_host;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::builder::Builder;
-use crate::control::{Control, Phase};
+use crate::control::{Command, Control, Phase};
+use crate::core::{NetcheckReport, Pong};
 use crate::engine::{Engine, Request};
+use crate::host::is_of_tailnet;
+use crate::pinger::{PingKind, Pinger};
+use crate::state::StateError;
+use crate::stream::Stream;
+use crate::watch::{State, Watch, WatchEvent};
 
 /// How long a node that has joined waits for its relay before it counts as up without.
 pub const RELAY_WAIT: Duration = Duration::from_secs(3);
@@ -24,18 +33,30 @@ pub enum NodeError {
     /// The control server refuses the node.
     #[error("control server refuses the node: {0}")]
     Refused(String),
+    /// The node was logged out. [`Node::reauthenticate`] brings it back.
+    #[error("node is logged out")]
+    LoggedOut,
+    /// The node has left, but the control server was not told, and shows it until its key expires.
+    #[error("node is logged out, but the control server could not be told")]
+    NotTold(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A new key cannot be had, or cannot be kept.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The node was closed.
     #[error("node is closed")]
     Closed,
     /// A text is not `host:port`.
     #[error("`{0}` is not host:port")]
     Address(String),
-    /// The tailnet has no such name.
-    #[error("no node is named `{0}`")]
+    /// Neither the tailnet nor the machine's network knows the name.
+    #[error("no node is named `{0}`, and no other host")]
     UnknownName(String),
     /// Nobody in the tailnet has or routes the address.
     #[error("no peer has the address {0}")]
     NoPeer(IpAddr),
+    /// A ping was not answered.
+    #[error("{0} does not answer")]
+    NoAnswer(IpAddr),
     /// The connection failed.
     #[error("cannot connect to {0}")]
     Connect(SocketAddr, #[source] io::Error),
@@ -64,6 +85,8 @@ pub struct Status {
     pub tailnet: String,
     /// The home region.
     pub home: Option<DerpRegionId>,
+    /// The owners of the node and its peers.
+    pub users: BTreeMap<UserId, UserProfile>,
     /// The peers by name.
     pub peers: Vec<PeerStatus>,
 }
@@ -71,12 +94,8 @@ pub struct Status {
 /// What there is to tell of a peer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PeerStatus {
-    /// Its full name.
-    pub name: String,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-    /// Whether the control server sees it; `None` is unknown.
-    pub online: Option<bool>,
+    /// The peer, as the control server tells it.
+    pub node: mesh_wire::Node,
     /// Whether data was sent to it a short while ago.
     pub is_active: bool,
     /// Where it is reached, if directly and surely.
@@ -87,6 +106,10 @@ pub struct PeerStatus {
     pub latency: Option<Duration>,
     /// How long ago the last handshake was.
     pub last_handshake: Option<Duration>,
+    /// Bytes that came from it, as datagrams of its tunnel.
+    pub rx_bytes: u64,
+    /// Bytes that were sent to it, as datagrams of its tunnel.
+    pub tx_bytes: u64,
 }
 
 /// A node of a tailnet. It leaves when this is dropped.
@@ -94,8 +117,10 @@ pub struct PeerStatus {
 pub struct Node {
     stack: Stack,
     requests: mpsc::Sender<Request>,
+    commands: mpsc::Sender<Command>,
     watched: Watched,
-    tasks: Tasks,
+    /// None once the node was closed.
+    tasks: Mutex<Option<Tasks>>,
 }
 
 /// What can be waited for.
@@ -104,6 +129,7 @@ pub(crate) struct Watched {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) addresses: watch::Receiver<Vec<IpAddr>>,
     pub(crate) has_relay: watch::Receiver<bool>,
+    pub(crate) events: broadcast::Sender<WatchEvent>,
 }
 
 /// The node's two tasks, which end with the handle.
@@ -123,23 +149,29 @@ impl Node {
     pub(crate) fn new(
         stack: Stack,
         requests: mpsc::Sender<Request>,
+        commands: mpsc::Sender<Command>,
         watched: Watched,
         tasks: Tasks,
     ) -> Self {
-        Self { stack, requests, watched, tasks }
+        Self { stack, requests, commands, watched, tasks: Mutex::new(Some(tasks)) }
     }
 
     /// Waits until the node has joined, knows its addresses and can be reached: through a relay, or if that takes longer than
     /// [`RELAY_WAIT`], as far as there are direct ways.
     ///
     /// # Errors
-    /// [`NodeError::Refused`] as soon as the control server says no. Waits for a login that is needed; see
-    /// [`Self::needs_login`].
+    /// [`NodeError::Refused`] as soon as the control server says no, [`NodeError::LoggedOut`] after [`Self::logout`]. Waits for a
+    /// login that is needed; see [`Self::needs_login`].
     pub async fn up(&self) -> Result<Status, NodeError> {
-        let Watched { mut phase, mut addresses, mut has_relay } = self.watched.clone();
+        let Watched { mut phase, mut addresses, mut has_relay, .. } = self.watched.clone();
         while addresses.borrow_and_update().is_empty() {
-            if let Phase::Refused(error) = &*phase.borrow_and_update() {
-                return Err(NodeError::Refused(error.clone()));
+            match &*phase.borrow_and_update() {
+                Phase::Refused(error) => return Err(NodeError::Refused(error.clone())),
+                Phase::LoggedOut => return Err(NodeError::LoggedOut),
+                Phase::Starting
+                | Phase::NeedsLogin(_)
+                | Phase::NeedsMachineAuth
+                | Phase::Connected => {}
             }
             tokio::select! {
                 changed = phase.changed() => changed.map_err(|_| NodeError::Closed)?,
@@ -159,10 +191,30 @@ impl Node {
         let found = phase.wait_for(is_login).await.map_err(|_| NodeError::Closed)?;
         match &*found {
             Phase::NeedsLogin(url) => Ok(url.clone()),
-            Phase::Starting | Phase::NeedsMachineAuth | Phase::Refused(_) | Phase::Connected => {
-                Err(NodeError::Closed)
-            }
+            Phase::Starting
+            | Phase::NeedsMachineAuth
+            | Phase::Refused(_)
+            | Phase::Connected
+            | Phase::LoggedOut => Err(NodeError::Closed),
         }
+    }
+
+    /// Leaves the tailnet, and forgets the node key: peers lose the node at once, and an ephemeral one is deleted. It stays away
+    /// until [`Self::reauthenticate`]; when it is next built it joins as a new node would, with its auth key if it has one.
+    ///
+    /// # Errors
+    /// [`NodeError::NotTold`] if the control server cannot be told, or does not like it. The node has left all the same.
+    pub async fn logout(&self) -> Result<(), NodeError> {
+        self.order(Command::Logout).await
+    }
+
+    /// Logs in anew, with a new node key in place of the one in use, which stays in use until then. Returns when the control server
+    /// has taken the key: that may need somebody to log in, see [`Self::needs_login`]. Who stops waiting does not stop the login.
+    ///
+    /// # Errors
+    /// [`NodeError::Refused`] if the control server says no. The key in use is then as good as before.
+    pub async fn reauthenticate(&self) -> Result<(), NodeError> {
+        self.order(Command::Reauthenticate).await
     }
 
     /// The node's own addresses; none before it has joined.
@@ -185,23 +237,72 @@ impl Node {
         self.stack.listen_tcp(network, ip, port)
     }
 
+    /// Listens for UDP, as one stream of datagrams for each source; else as [`Self::listen_on`].
+    pub fn listen_udp(
+        &self,
+        network: Network,
+        ip: Option<IpAddr>,
+        port: u16,
+    ) -> Result<UdpListener, ListenError> {
+        self.stack.listen_udp(network, ip, port)
+    }
+
+    /// Takes TCP connections that nobody listens for, to own addresses and to what the node routes, if `decide` says so when it
+    /// is told source and destination. It is asked for every connection and must be quick. The listener ends it.
+    pub fn register_fallback(
+        &self,
+        decide: impl Fn(SocketAddr, SocketAddr) -> bool + Send + 'static,
+    ) -> Result<TcpListener, ListenError> {
+        self.stack.register_fallback(decide)
+    }
+
     /// Takes datagrams to one of the own addresses; port 0 takes a free one.
     pub fn listen_packet(&self, local: SocketAddr) -> Result<UdpSocket, ListenError> {
         self.stack.bind_udp(local)
     }
 
-    /// Connects to `host:port` in the tailnet; the host is a name or an address. How long that may take is the caller's
-    /// to say: a peer that does not answer is called for as long as this waits.
-    pub async fn dial(&self, address: &str) -> Result<TcpStream, NodeError> {
+    /// Connects to `host:port`; the host is a name or an address. What is in the tailnet is reached through it, all else over
+    /// the machine's own network. How long that may take is the caller's to say: a peer that does not answer is called for
+    /// as long as this waits.
+    pub async fn dial(&self, address: &str) -> Result<Stream, NodeError> {
         if self.ips().is_empty() {
             self.up().await?;
         }
         let to = self.resolve(address).await?;
-        let routes = self.ask(|answer| Request::Routes(to.ip(), answer)).await?;
-        if !routes {
+        if self.ask(|answer| Request::Routes(to.ip(), answer)).await? {
+            let stream = self.stack.connect_tcp(None, to).await;
+            return stream.map(Stream::Tailnet).map_err(|error| NodeError::Connect(to, error));
+        }
+        if is_of_tailnet(to.ip()) {
             return Err(NodeError::NoPeer(to.ip()));
         }
-        self.stack.connect_tcp(None, to).await.map_err(|error| NodeError::Connect(to, error))
+        let stream = tokio::net::TcpStream::connect(to).await;
+        stream.map(Stream::Machine).map_err(|error| NodeError::Connect(to, error))
+    }
+
+    /// Asks a peer for an answer, and tells how long that took and which way it came.
+    ///
+    /// # Errors
+    /// [`NodeError::NoAnswer`] after 5 s, [`NodeError::NoPeer`] if nobody has the address.
+    pub async fn ping(&self, address: IpAddr, kind: PingKind) -> Result<Pong, NodeError> {
+        let pinger = Pinger { stack: self.stack.clone(), requests: self.requests.clone() };
+        pinger.ping(address, kind).await
+    }
+
+    /// How far the node has come with the control server.
+    pub fn state(&self) -> State {
+        State::from(&*self.watched.phase.borrow())
+    }
+
+    /// What the network around the node is like, as far as it is known.
+    pub async fn netcheck(&self) -> Result<NetcheckReport, NodeError> {
+        self.ask(Request::Netcheck).await
+    }
+
+    /// Tells from now on what happens to the node and its peers. Beginning with the state; what there is already, tells
+    /// [`Self::status`].
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.watched.phase.clone(), self.watched.events.subscribe())
     }
 
     /// Who has an address, or routes it; `None` if nobody does.
@@ -215,15 +316,17 @@ impl Node {
     }
 
     /// Ends the node, and returns when nothing of it runs any more: its state may then be used by another.
-    pub async fn close(self) {
-        for task in self.tasks {
+    pub async fn close(&self) {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for task in tasks.into_iter().flatten() {
             task.abort();
             // Whether it was cancelled or had ended does not matter.
             task.await.ok();
         }
     }
 
-    async fn resolve(&self, address: &str) -> Result<SocketAddr, NodeError> {
+    /// The address behind `host:port`; the host is a name in the tailnet, or else one that the machine knows, or an address.
+    pub async fn resolve(&self, address: &str) -> Result<SocketAddr, NodeError> {
         if let Ok(address) = address.parse() {
             return Ok(address);
         }
@@ -232,8 +335,11 @@ impl Node {
         let (host, port): (&str, u16) =
             parts.ok_or_else(|| NodeError::Address(address.to_owned()))?;
         let found = self.ask(|answer| Request::Resolve(host.to_owned(), answer)).await?;
-        let first = found.first().ok_or_else(|| NodeError::UnknownName(host.to_owned()))?;
-        Ok(SocketAddr::new(*first, port))
+        if let Some(first) = found.first() {
+            return Ok(SocketAddr::new(*first, port));
+        }
+        let found = lookup_host((host, port)).await.ok().and_then(|mut found| found.next());
+        found.ok_or_else(|| NodeError::UnknownName(host.to_owned()))
     }
 
     async fn ask<T>(
@@ -243,5 +349,14 @@ impl Node {
         let (sender, answer) = oneshot::channel();
         self.requests.send(request(sender)).await.map_err(|_| NodeError::Closed)?;
         answer.await.map_err(|_| NodeError::Closed)
+    }
+
+    async fn order(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<(), NodeError>>) -> Command,
+    ) -> Result<(), NodeError> {
+        let (sender, answer) = oneshot::channel();
+        self.commands.send(command(sender)).await.map_err(|_| NodeError::Closed)?;
+        answer.await.map_err(|_| NodeError::Closed)?
     }
 }

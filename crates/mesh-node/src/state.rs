@@ -1,6 +1,6 @@
 //! What a node keeps from one start to the next: its keys.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -121,11 +121,15 @@ impl FileStore {
     pub fn open(directory: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let lock = private_file().truncate(false).open(directory.join("node.lock"))?;
-        lock.try_lock().map_err(|error| {
-            let text =
-                format!("{}: another node uses this directory: {error}", directory.display());
-            io::Error::new(io::ErrorKind::WouldBlock, text)
-        })?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => {
+                let directory = directory.display();
+                let text = format!("another node uses {directory}: give each node its own");
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
+            }
+        }
         Ok(Self { path: directory.join("node.json"), _lock: lock })
     }
 }

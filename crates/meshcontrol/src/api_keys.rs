@@ -1,10 +1,10 @@
 //! `meshcontrol apikeys`.
 
 use clap::{Args, Subcommand};
+use mesh_cli::{instant, instant_or_never, table};
 use mesh_server::api::v1::{ApiKey, ApiKeyList, Done, MintedApiKey};
 use serde_json::json;
 
-use crate::output::{instant, instant_or_never, table};
 use crate::session::Session;
 use crate::when::When;
 

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
+use mesh_cli::Output;
 use mesh_config::Override;
 
 use crate::api_keys::ApiKeysVerb;
 use crate::auth::AuthVerb;
 use crate::generate::GenerateVerb;
 use crate::nodes::NodesVerb;
-use crate::output::{self, Output};
 use crate::policy::PolicyVerb;
 use crate::preauth_keys::PreauthKeysVerb;
 use crate::session::{Loaded, Session};
@@ -191,7 +191,7 @@ impl ServeArgs {
 pub(crate) fn complete(shell: Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "meshcontrol", &mut script);
-    output::print(&script)
+    mesh_cli::print(&script)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The program: `meshcontrol serve`, and the verbs that administer a server.
 //!
 //! Each verb but `serve` is a client of the admin API, on the server's unix socket or at its address.
-//! What people and scripts read goes through [`output`]. Exit codes: 0 done; 1 refused or failed;
+//! What people and scripts read goes through [`mesh_cli`]. Exit codes: 0 done; 1 refused or failed;
 //! 2 the command line cannot be meant; 3 no server could be reached.
 
 mod api_keys;
@@ -13,7 +13,6 @@ mod generate;
 mod health;
 mod logs;
 mod nodes;
-mod output;
 mod policy;
 mod preauth_keys;
 mod serve;

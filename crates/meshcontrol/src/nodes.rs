@@ -1,12 +1,12 @@
 //! `meshcontrol nodes`.
 
 use clap::{Args, Subcommand};
+use mesh_cli::{instant, instant_or_never, list, properties, table, yes_no};
 use mesh_server::api::v1::{Done, Node, NodeAnswer, NodeList};
 use serde_json::json;
 
 use crate::auth::register;
 use crate::client::Client;
-use crate::output::{instant, instant_or_never, list, properties, table, yes_no};
 use crate::session::Session;
 use crate::when::{When, now};
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Subcommand;
+use mesh_cli::{Output, instant, table};
 use mesh_policy::CompiledPolicy;
 use mesh_server::api::v1::{PolicyAnswer, PolicyVersionHead, PolicyVersionList};
 use serde_json::json;
@@ -24,7 +25,6 @@ use self::layout::FmtArgs;
 use self::source::{parse, read_text};
 use self::told::Told;
 use self::topology::Topology;
-use crate::output::{self, Output, instant, table};
 use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
@@ -175,10 +175,10 @@ async fn get(session: &Session, version: Option<u64>) -> anyhow::Result<()> {
         None => client.get(&["policy"], &[]).await?,
     };
     if let Some(problem) = &answer.problem {
-        output::warn(&format!("the policy file as it is now is not in force: {problem}"));
+        mesh_cli::warn(&format!("the policy file as it is now is not in force: {problem}"));
     }
     if session.output() == Output::Table {
-        return output::print(answer.policy.as_bytes());
+        return mesh_cli::print(answer.policy.as_bytes());
     }
     session.output().value(&answer, String::new)
 }

@@ -1,10 +1,10 @@
 //! `meshcontrol preauthkeys`.
 
 use clap::{Args, Subcommand};
+use mesh_cli::{instant, instant_or_never, list, table, yes_no};
 use mesh_server::api::v1::{Done, PreAuthKey, PreAuthKeyAnswer, PreAuthKeyList};
 use serde_json::json;
 
-use crate::output::{instant, instant_or_never, list, table, yes_no};
 use crate::session::Session;
 use crate::when::When;
 

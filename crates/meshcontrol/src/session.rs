@@ -4,11 +4,11 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::anyhow;
+use mesh_cli::Output;
 use mesh_config::{Config, Finding, Override, Setting};
 
 use crate::cli::GlobalArgs;
 use crate::client::Client;
-use crate::output::Output;
 
 /// One run of the program.
 #[derive(Debug)]

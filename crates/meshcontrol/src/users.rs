@@ -1,11 +1,11 @@
 //! `meshcontrol users`.
 
 use clap::{Args, Subcommand};
+use mesh_cli::{instant, table};
 use mesh_server::api::v1::{Done, User, UserAnswer, UserList};
 use serde_json::json;
 
 use crate::client::Client;
-use crate::output::{instant, table};
 use crate::session::Session;
 
 #[derive(Debug, Subcommand)]

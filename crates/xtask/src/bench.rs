@@ -3,10 +3,12 @@
 //! The figures are printed under a heading that names the machine and the commit, ready to be pasted into
 //! `docs/benchmarks.md`.
 
+mod client;
 mod e2e;
 mod giant;
 mod micro;
 pub(crate) mod speed;
+mod traffic;
 
 use std::fs;
 use std::process::Command;
@@ -32,8 +34,12 @@ pub(crate) struct Options {
 enum Whole {
     /// Run the workloads W1 to W8 against the server, side by side with other servers
     E2e(e2e::Options),
+    /// Have peers come and go around one node in tailnets of many, beside Tailscale's own benchmark
+    Client(client::Options),
     /// Have nodes come and go in tailnets of many synthetic nodes, seen by one real one
     Giant(giant::Options),
+    /// Send as much as passes between two nodes, ours and stock clients, directly and through the relay
+    Traffic(traffic::Options),
     /// Measure what the gate guards: small workloads by what they cost the server
     Speed(speed::Options),
 }
@@ -41,12 +47,15 @@ enum Whole {
 /// Measures what is asked for.
 ///
 /// # Errors
-/// See [`micro::run()`], [`e2e::run()`], [`giant::run()`] and [`speed::run()`].
+/// See [`micro::run()`], [`e2e::run()`], [`client::run()`], [`giant::run()`],
+/// [`traffic::run()`] and [`speed::run()`].
 pub(crate) fn run(options: &Options, phases: &mut Phases) -> Result<()> {
     match &options.whole {
         Some(Whole::E2e(options)) => e2e::run(options, phases),
         Some(Whole::Speed(options)) => speed::run(options, phases),
+        Some(Whole::Client(options)) => client::run(options, phases),
         Some(Whole::Giant(options)) => giant::run(options, phases),
+        Some(Whole::Traffic(options)) => traffic::run(options, phases),
         None => micro::run(options.bench.as_deref(), phases),
     }
 }

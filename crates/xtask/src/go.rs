@@ -45,8 +45,20 @@ impl Go {
     /// # Errors
     /// When it does not build. The toolchain that is there is used; it fetches no other.
     pub(crate) fn build(&self, package: &str, binary: &Path) -> Result<()> {
+        self.make(&["build", "-C", package, "-buildvcs=false"], ".", binary)
+    }
+
+    /// Builds the tests of `import`, a package that the module in the folder `module` uses, as `binary`.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub(crate) fn build_tests(&self, module: &str, import: &str, binary: &Path) -> Result<()> {
+        self.make(&["test", "-C", module, "-c"], import, binary)
+    }
+
+    fn make(&self, words: &[&str], package: &str, binary: &Path) -> Result<()> {
         let mut command = at_root(&self.program);
-        command.args(["build", "-C", package, "-buildvcs=false", "-o"]).arg(binary).arg(".");
+        command.args(words).arg("-o").arg(binary).arg(package);
         execute(command.env("GOTOOLCHAIN", "local"))
     }
 }

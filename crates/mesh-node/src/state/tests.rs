@@ -21,11 +21,32 @@ fn keys_outlive_the_process_and_only_their_owner_reads_them() {
 }
 
 #[test]
+fn a_directory_that_is_missing_is_made_for_its_owner_alone() {
+    let parent = directory();
+    let path = parent.path().join("nodes/one");
+    FileStore::open(&path).expect("a store");
+    let mode = fs::metadata(&path).expect("the directory").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn a_save_that_was_broken_off_leaves_the_state_before_it() {
+    let directory = directory();
+    let store = FileStore::open(directory.path()).expect("a store");
+    let state = NodeState::load_or_make(&store).expect("a first state");
+    fs::write(directory.path().join("node.json.new"), b"{\"vers").expect("written");
+    assert_eq!(NodeState::load_or_make(&store).expect("the state"), state);
+    state.save(&store).expect("saved");
+    assert_eq!(NodeState::load_or_make(&store).expect("the state"), state);
+}
+
+#[test]
 fn a_directory_has_one_node() {
     let directory = directory();
     let first = FileStore::open(directory.path()).expect("a store");
     let second = FileStore::open(directory.path()).expect_err("in use");
     assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
+    assert!(second.to_string().ends_with("give each node its own"), "{second}");
     drop(first);
     FileStore::open(directory.path()).expect("free again");
 }
@@ -44,6 +65,28 @@ fn damaged_state_is_refused_and_kept() {
     check_refused(b"", "damaged");
     check_refused(br#"{"version":1,"machine_key":"privkey:00"#, "damaged");
     check_refused(br#"{"version":1}"#, "damaged key");
+}
+
+#[test]
+fn state_that_is_cut_off_anywhere_is_refused_and_kept() {
+    let store = MemoryStore::default();
+    NodeState::load_or_make(&store).expect("a first state");
+    let whole = store.load().expect("loaded").expect("saved");
+    for length in 0..whole.len() {
+        check_refused(&whole[..length], "damaged");
+    }
+}
+
+#[test]
+fn state_that_is_too_long_is_refused_and_kept() {
+    let directory = directory();
+    let path = directory.path().join("node.json");
+    let length = usize::try_from(STATE_BYTES_MAX).expect("a short file") + 1;
+    fs::write(&path, vec![b' '; length]).expect("written");
+    let store = FileStore::open(directory.path()).expect("a store");
+    let error = NodeState::load_or_make(&store).expect_err("too long");
+    assert!(matches!(error, StateError::Io(_)), "{error:?}");
+    assert_eq!(fs::metadata(&path).expect("the file").len(), STATE_BYTES_MAX + 1);
 }
 
 #[test]

@@ -6,7 +6,6 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 
 use super::source::{located, read_text};
-use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct FmtArgs {
@@ -25,7 +24,7 @@ impl FmtArgs {
         let laid_out =
             mesh_policy::format(&text).map_err(|problems| anyhow!(located(file, &problems)))?;
         if !self.write {
-            return output::print(laid_out.as_bytes());
+            return mesh_cli::print(laid_out.as_bytes());
         }
         if laid_out != text {
             std::fs::write(file, laid_out)

@@ -2,11 +2,10 @@
 
 use std::fmt::Display;
 
+use mesh_cli::Output;
 use mesh_policy::TestReport;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-use crate::output::Output;
 
 /// A report's member that says whether all went well.
 const PASSED: &str = "passed";

@@ -5,13 +5,14 @@ use std::time::Instant;
 use mesh_disco::{Message, TransactionId};
 use mesh_keys::NodePublic;
 use mesh_path::Way;
-use mesh_peers::PeerTable;
+use mesh_peers::{PeerIndex, PeerTable};
 use tracing::trace;
 
+use super::outbox::Outbox;
 use super::ways::Ways;
 
 impl Ways {
-    /// Takes a disco datagram, of `relayed` if a relay says so.
+    /// Takes a disco datagram, of `relayed` if a relay says so. Returns the pong that it was, and whose.
     pub(super) fn handle_disco(
         &mut self,
         peers: &PeerTable,
@@ -19,13 +20,14 @@ impl Ways {
         way: Way,
         relayed: Option<NodePublic>,
         now: Instant,
-    ) {
+        outbox: &mut Outbox,
+    ) -> Option<(PeerIndex, TransactionId)> {
         let sender = mesh_disco::sender(datagram);
-        let Some(index) = sender.and_then(|key| peers.by_disco_key(&key)) else { return };
-        let Some(key) = peers.get(index).map(|peer| peer.key) else { return };
+        let index = sender.and_then(|key| peers.by_disco_key(&key))?;
+        let key = peers.get(index)?.key;
         let own = self.public();
-        let mut is_answered = false;
-        self.update(peers, index, now, |peer| {
+        let (mut pong, mut is_answered) = (None, false);
+        self.update(peers, index, now, outbox, |peer| {
             let opened = peer.channel.as_ref().map(|channel| channel.open(datagram));
             match opened {
                 // A ping of our own can be sent back to us under the peer's name: it bears our key.
@@ -35,6 +37,7 @@ impl Ways {
                     peer.path.handle_ping(way, transaction, now);
                 }
                 Some(Ok(Message::Pong { transaction, .. })) => {
+                    pong = Some((index, transaction));
                     is_answered = peer.path.handle_pong(way, transaction, now);
                 }
                 // Who calls asks to be sent pings: only the relay's word for the sender makes it count.
@@ -46,22 +49,8 @@ impl Ways {
             }
         });
         if is_answered {
-            self.call_again(index, now);
+            self.call_again(index, now, outbox);
         }
+        pong
     }
-}
-
-/// The name of a ping. Without randomness it is one that no pong will bear, for nobody can guess that it was sent.
-pub(super) fn transaction() -> TransactionId {
-    TransactionId(random().unwrap_or_default())
-}
-
-/// Random bytes.
-pub(super) fn random<const N: usize>() -> Option<[u8; N]>
-where
-    [u8; N]: Default,
-{
-    let mut bytes = <[u8; N]>::default();
-    getrandom::fill(&mut bytes).ok()?;
-    Some(bytes)
 }

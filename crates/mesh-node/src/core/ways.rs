@@ -1,41 +1,29 @@
-//! The ways to peers: paths, the relays that some lead through, and what is sent on them.
+//! The ways to peers: their paths, and what is sent on them.
 //!
 //! A peer has a path from the first packet on. Timers are kept in one set, so that peers that are silent cost nothing.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use mesh_derp_client::{Event as RelayEvent, Options, RegionClient};
-use mesh_disco::{Channel, Message};
+use mesh_disco::{Channel, Message, TransactionId};
 use mesh_keys::{DiscoPrivate, NodePrivate, NodePublic};
 use mesh_path::{Disco, PeerPath, Route, Status, Transmit, Way};
 use mesh_peers::{Changed, Peer, PeerIndex, PeerTable};
-use mesh_wire::{DerpMap, DerpRegionId};
-use rustls::RootCertStore;
-use tokio::sync::mpsc;
+use mesh_wire::DerpRegionId;
 
-use super::disco;
-use super::sockets::Sockets;
-
-/// How long a relay that is not home stays connected after it was last needed.
-const RELAY_IDLE: Duration = Duration::from_mins(1);
+use super::outbox::{Outbox, Recipient, Relayed};
+use super::random::Random;
 
 /// All ways.
 #[derive(Debug)]
 pub(super) struct Ways {
-    private: NodePrivate,
     public: NodePublic,
     disco: DiscoPrivate,
-    pub(super) sockets: Sockets,
-    roots: Arc<RootCertStore>,
-    /// Where relays tell what has come.
-    relay_events: mpsc::Sender<RelayEvent>,
-    relays: HashMap<DerpRegionId, Relay>,
-    derp_map: Option<Arc<DerpMap>>,
-    home: Option<DerpRegionId>,
+    random: Random,
+    /// Whether data goes through relays alone.
+    never_direct: bool,
     /// Where the node can be reached.
     endpoints: Vec<SocketAddr>,
     peers: HashMap<PeerIndex, PeerWay>,
@@ -53,32 +41,17 @@ pub(super) struct PeerWay {
     /// The handshake that the peer has not answered, or the last datagram that there was no way for. It is sent again as soon
     /// as another way is known: WireGuard itself waits 5 s, and a peer is often found a moment after it was first called.
     unanswered: Option<Bytes>,
-}
-
-#[derive(Debug)]
-struct Relay {
-    client: RegionClient,
-    used_at: Instant,
+    rx_bytes: u64,
+    tx_bytes: u64,
 }
 
 impl Ways {
-    pub(super) fn new(
-        private: NodePrivate,
-        disco: DiscoPrivate,
-        sockets: Sockets,
-        roots: Arc<RootCertStore>,
-        relay_events: mpsc::Sender<RelayEvent>,
-    ) -> Self {
+    pub(super) fn new(public: NodePublic, disco: DiscoPrivate, random: Random) -> Self {
         Self {
-            public: private.public(),
-            private,
+            public,
             disco,
-            sockets,
-            roots,
-            relay_events,
-            relays: HashMap::new(),
-            derp_map: None,
-            home: None,
+            random,
+            never_direct: false,
             endpoints: Vec::new(),
             peers: HashMap::new(),
             timers: BTreeSet::new(),
@@ -90,9 +63,9 @@ impl Ways {
         self.public
     }
 
-    /// The home region.
-    pub(super) fn home(&self) -> Option<DerpRegionId> {
-        self.home
+    /// Reaches peers through relays alone, if told so.
+    pub(super) fn never_direct(&mut self, never_direct: bool) {
+        self.never_direct = never_direct;
     }
 
     /// Takes over where the node can be reached, for peers that are called.
@@ -100,41 +73,22 @@ impl Ways {
         self.endpoints = endpoints;
     }
 
-    /// Takes over the relays. Connections to regions that are not what they were end.
-    pub(super) fn set_relays(&mut self, derp_map: Option<Arc<DerpMap>>) {
-        let old = std::mem::replace(&mut self.derp_map, derp_map);
-        let new = self.derp_map.clone();
-        self.relays.retain(|id, _| region(old.as_ref(), *id) == region(new.as_ref(), *id));
+    /// The key by which peers know the node's disco messages.
+    #[cfg(test)]
+    pub(super) fn disco_key(&self) -> mesh_keys::DiscoPublic {
+        self.disco.public()
     }
 
-    /// Makes a region the home, which stays connected.
-    pub(super) fn set_home(&mut self, home: DerpRegionId, now: Instant) {
-        if let Some(old) =
-            self.home.filter(|old| *old != home).and_then(|old| self.relays.get(&old))
-        {
-            old.client.set_home(false);
-        }
-        self.home = Some(home);
-        if let Some(relay) = self.relay(home, now) {
-            relay.client.set_home(true);
-        }
+    /// Random bytes.
+    pub(super) fn random(&mut self) -> &mut Random {
+        &mut self.random
     }
 
-    /// Begins anew with another key: relays and paths know the node by the old one.
-    pub(super) fn change_key(&mut self, private: NodePrivate) {
+    /// Begins anew with another key: paths know the node by the old one.
+    pub(super) fn change_key(&mut self, private: &NodePrivate) {
         self.public = private.public();
-        self.private = private;
-        self.relays.clear();
         self.peers.clear();
         self.timers.clear();
-    }
-
-    /// Ends connections to relays that are not needed.
-    pub(super) fn drop_idle_relays(&mut self, now: Instant) {
-        let home = self.home;
-        self.relays.retain(|id, relay| {
-            Some(*id) == home || now.saturating_duration_since(relay.used_at) < RELAY_IDLE
-        });
     }
 
     /// Whether the node talks to anybody.
@@ -145,6 +99,11 @@ impl Ways {
     /// The path to a peer, if it was ever needed.
     pub(super) fn status(&self, index: PeerIndex, now: Instant) -> Option<Status> {
         Some(self.peers.get(&index)?.path.status(now))
+    }
+
+    /// Bytes that came from a peer, and that were sent to it.
+    pub(super) fn traffic(&self, index: PeerIndex) -> (u64, u64) {
+        self.peers.get(&index).map(|peer| (peer.rx_bytes, peer.tx_bytes)).unwrap_or_default()
     }
 
     /// Forgets a peer.
@@ -162,6 +121,7 @@ impl Ways {
         peer: &Peer,
         changed: Changed,
         now: Instant,
+        outbox: &mut Outbox,
     ) -> Option<NodePublic> {
         let way = self.peers.get_mut(&index)?;
         if changed.endpoints {
@@ -177,8 +137,8 @@ impl Ways {
         let old_key = std::mem::replace(&mut way.key, peer.key);
         let is_void = changed.key || changed.disco_key;
         way.unanswered.take_if(|_| is_void);
-        self.settle(index, now);
-        self.call_again(index, now);
+        self.settle(index, now, outbox);
+        self.call_again(index, now, outbox);
         is_void.then_some(old_key)
     }
 
@@ -188,20 +148,23 @@ impl Ways {
         peers: &PeerTable,
         index: PeerIndex,
         way: Way,
+        bytes: usize,
         now: Instant,
+        outbox: &mut Outbox,
     ) {
-        self.update(peers, index, now, |peer| {
+        self.update(peers, index, now, outbox, |peer| {
+            peer.rx_bytes += bytes as u64;
             peer.unanswered = None;
             peer.path.handle_received(way, now);
         });
     }
 
     /// Sends once more what has not been answered, for something has been learnt about the ways to the peer.
-    pub(super) fn call_again(&mut self, index: PeerIndex, now: Instant) {
+    pub(super) fn call_again(&mut self, index: PeerIndex, now: Instant, outbox: &mut Outbox) {
         if let Some(peer) = self.peers.get_mut(&index)
             && let Some(datagram) = peer.unanswered.take()
         {
-            self.send_by_route(index, datagram, now);
+            self.send_by_route(index, &datagram, now, outbox);
         }
     }
 
@@ -218,9 +181,23 @@ impl Ways {
     }
 
     /// Does what is due.
-    pub(super) fn handle_timeouts(&mut self, peers: &PeerTable, now: Instant) {
+    pub(super) fn handle_timeouts(&mut self, peers: &PeerTable, now: Instant, outbox: &mut Outbox) {
         while let Some((_, index)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
-            self.update(peers, index, now, |peer| peer.path.handle_timeout(now));
+            self.update(peers, index, now, outbox, |peer| peer.path.handle_timeout(now));
+        }
+    }
+
+    /// Notes that an address of a peer cannot be sent to.
+    pub(super) fn handle_send_failed(
+        &mut self,
+        index: PeerIndex,
+        address: SocketAddr,
+        now: Instant,
+        outbox: &mut Outbox,
+    ) {
+        if let Some(peer) = self.peers.get_mut(&index) {
+            peer.path.handle_send_failed(address, now);
+            self.settle(index, now, outbox);
         }
     }
 
@@ -230,6 +207,7 @@ impl Ways {
         peers: &PeerTable,
         index: PeerIndex,
         now: Instant,
+        outbox: &mut Outbox,
         change: impl FnOnce(&mut PeerWay),
     ) {
         if !self.peers.contains_key(&index) {
@@ -239,7 +217,7 @@ impl Ways {
         if let Some(peer) = self.peers.get_mut(&index) {
             change(peer);
         }
-        self.settle(index, now);
+        self.settle(index, now, outbox);
     }
 
     /// Sends data to a peer: directly, through a relay, or both while neither has proven itself.
@@ -247,37 +225,61 @@ impl Ways {
         &mut self,
         peers: &PeerTable,
         index: PeerIndex,
-        datagram: Bytes,
+        datagram: &[u8],
         now: Instant,
+        outbox: &mut Outbox,
     ) {
-        self.update(peers, index, now, |peer| peer.path.handle_sending(now));
-        self.send_by_route(index, datagram, now);
+        self.update(peers, index, now, outbox, |peer| peer.path.handle_sending(now));
+        self.send_by_route(index, datagram, now, outbox);
     }
 
-    fn send_by_route(&mut self, index: PeerIndex, datagram: Bytes, now: Instant) {
+    /// Asks a peer for a pong, all ways that data takes.
+    pub(super) fn ping(
+        &mut self,
+        peers: &PeerTable,
+        index: PeerIndex,
+        now: Instant,
+        outbox: &mut Outbox,
+    ) -> Vec<TransactionId> {
+        self.update(peers, index, now, outbox, |peer| peer.path.handle_sending(now));
+        let route = self.status(index, now).unwrap_or_default().route;
+        let ways = [route.udp.map(Way::Udp), route.relay.map(Way::Relay)];
+        let pings = ways.into_iter().flatten().map(|way| {
+            let transaction = self.random.transaction();
+            self.send_disco(index, Transmit { way, disco: Disco::Ping { transaction } }, outbox);
+            transaction
+        });
+        pings.collect()
+    }
+
+    fn send_by_route(
+        &mut self,
+        index: PeerIndex,
+        datagram: &[u8],
+        now: Instant,
+        outbox: &mut Outbox,
+    ) {
         let Some(peer) = self.peers.get_mut(&index) else { return };
         let (key, Route { udp, relay }) = (peer.key, peer.path.route(now));
-        if is_handshake(&datagram) || udp.is_none() && relay.is_none() {
-            peer.unanswered = Some(datagram.clone());
+        peer.tx_bytes += datagram.len() as u64;
+        if is_handshake(datagram) || udp.is_none() && relay.is_none() {
+            peer.unanswered = Some(Bytes::copy_from_slice(datagram));
         }
-        if let Some(address) = udp
-            && self.sockets.send(address, &datagram).is_err()
-        {
-            peer.path.handle_send_failed(address, now);
-            self.settle(index, now);
+        if let Some(to) = udp {
+            outbox.datagrams.push(datagram, Recipient { to, peer: Some(index) });
         }
-        if let Some(region) = relay
-            && let Some(relay) = self.relay(region, now)
-        {
-            relay.client.send(key, datagram);
+        if let Some(region) = relay {
+            let datagram = Bytes::copy_from_slice(datagram);
+            outbox.relayed.push(Relayed { region, key, datagram });
         }
     }
 
     /// Sends what a path has to say, and sets its timer.
-    fn settle(&mut self, index: PeerIndex, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&index) else { return };
+    fn settle(&mut self, index: PeerIndex, now: Instant, outbox: &mut Outbox) {
+        let Self { peers, random, .. } = self;
+        let Some(peer) = peers.get_mut(&index) else { return };
         let mut transmits = Vec::new();
-        while let Some(transmit) = peer.path.poll_transmit(now, &mut disco::transaction) {
+        while let Some(transmit) = peer.path.poll_transmit(now, &mut || random.transaction()) {
             transmits.push(transmit);
         }
         let timer = peer.path.poll_timeout();
@@ -287,19 +289,19 @@ impl Ways {
             self.timers.extend(timer.map(|at| (at, index)));
         }
         for transmit in transmits {
-            self.send_disco(index, transmit, now);
+            self.send_disco(index, transmit, outbox);
         }
     }
 
     fn send_disco(
         &mut self,
         index: PeerIndex,
-        Transmit { way, disco: said }: Transmit,
-        now: Instant,
+        Transmit { way, disco }: Transmit,
+        outbox: &mut Outbox,
     ) {
         let Some(peer) = self.peers.get(&index) else { return };
-        let (Some(channel), Some(nonce)) = (&peer.channel, disco::random()) else { return };
-        let message = match said {
+        let (Some(channel), Some(nonce)) = (&peer.channel, self.random.bytes()) else { return };
+        let message = match disco {
             Disco::Ping { transaction } => {
                 Message::Ping { transaction, node_key: Some(self.public), padding_bytes: 0 }
             }
@@ -310,30 +312,12 @@ impl Ways {
         channel.seal(&message, nonce, &mut datagram);
         match way {
             // An address that cannot be sent to is no way, which the missing pong says.
-            Way::Udp(address) => drop(self.sockets.send(address, &datagram)),
+            Way::Udp(_) if self.never_direct => {}
+            Way::Udp(to) => outbox.datagrams.push(&datagram, Recipient { to, peer: None }),
             Way::Relay(region) => {
-                if let Some(relay) = self.relay(region, now) {
-                    relay.client.send(key, datagram.into());
-                }
+                outbox.relayed.push(Relayed { region, key, datagram: datagram.into() });
             }
         }
-    }
-
-    /// The connection to a region, which is made if there is none.
-    fn relay(&mut self, id: DerpRegionId, now: Instant) -> Option<&Relay> {
-        if !self.relays.contains_key(&id) {
-            let options = Options {
-                region: Arc::new(region(self.derp_map.as_ref(), id)?.clone()),
-                private: self.private.clone(),
-                roots: Arc::clone(&self.roots),
-                is_home: self.home == Some(id),
-            };
-            let client = RegionClient::spawn(options, self.relay_events.clone());
-            self.relays.insert(id, Relay { client, used_at: now });
-        }
-        let relay = self.relays.get_mut(&id)?;
-        relay.used_at = now;
-        Some(relay)
     }
 }
 
@@ -343,15 +327,19 @@ impl PeerWay {
         path.handle_endpoints(&peer.endpoints, now);
         path.handle_home(Some(peer.home_derp).filter(|home| home.0 != 0));
         let channel = Channel::new(disco, &peer.disco_key);
-        Self { key: peer.key, path, channel, timer: None, unanswered: None }
+        Self {
+            key: peer.key,
+            path,
+            channel,
+            timer: None,
+            unanswered: None,
+            rx_bytes: 0,
+            tx_bytes: 0,
+        }
     }
 }
 
 /// Whether a datagram is a first message of a handshake.
 fn is_handshake(datagram: &[u8]) -> bool {
     datagram.starts_with(&[1, 0, 0, 0])
-}
-
-fn region(map: Option<&Arc<DerpMap>>, id: DerpRegionId) -> Option<&mesh_wire::DerpRegion> {
-    map?.regions.as_ref()?.get(&id)
 }

@@ -1,4 +1,4 @@
-//! All that is printed for people and scripts.
+//! What programs print for people and scripts: text in columns, JSON, YAML; and errors in the same form.
 
 use std::io::{self, Write as _};
 
@@ -9,7 +9,8 @@ use serde::Serialize;
 
 /// The form of what is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
+#[expect(missing_docs, reason = "the help of every verb would repeat it, and the names say it")]
+pub enum Output {
     // For people. Scripts written for headscale ask for it by an empty word.
     #[value(alias = "")]
     Table,
@@ -20,7 +21,7 @@ pub(crate) enum Output {
 
 impl Output {
     /// Prints a value: for people the text, else the value itself.
-    pub(crate) fn value(
+    pub fn value(
         self,
         value: &impl Serialize,
         text: impl FnOnce() -> String,
@@ -30,7 +31,7 @@ impl Output {
     }
 
     /// Tells why the command failed.
-    pub(crate) fn error(self, error: &anyhow::Error) {
+    pub fn error(self, error: &anyhow::Error) {
         #[derive(Serialize)]
         struct Failure {
             error: String,
@@ -40,8 +41,7 @@ impl Output {
             Ok(Some(text)) => text,
             Ok(None) | Err(_) => format!("Error: {}", failure.error),
         };
-        // Whoever closed standard error does not want to know.
-        let _ = writeln!(io::stderr(), "{}", text.trim_end());
+        tell(text.trim_end());
     }
 
     /// The value in a form for programs, if one is wanted.
@@ -56,7 +56,7 @@ impl Output {
 }
 
 /// Prints bytes as they are. A reader that has seen enough is no error.
-pub(crate) fn print(bytes: &[u8]) -> anyhow::Result<()> {
+pub fn print(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -64,14 +64,19 @@ pub(crate) fn print(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-/// Tells what is worth knowing beside the output.
-pub(crate) fn warn(text: &str) {
+/// Tells a person what is worth knowing beside the output.
+pub fn warn(text: &str) {
+    tell(&format!("Warning: {text}"));
+}
+
+/// Tells a person what there is to do or to wait for, beside the output.
+pub fn tell(text: &str) {
     // Whoever closed standard error does not want to know.
-    let _ = writeln!(io::stderr(), "Warning: {text}");
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// A table of columns by spaces, which programs that split lines can read too.
-pub(crate) fn table<const COLUMNS: usize>(
+pub fn table<const COLUMNS: usize>(
     header: [&str; COLUMNS],
     rows: impl IntoIterator<Item = [String; COLUMNS]>,
 ) -> String {
@@ -80,7 +85,7 @@ pub(crate) fn table<const COLUMNS: usize>(
 }
 
 /// One thing, a line for each of its properties.
-pub(crate) fn properties(rows: impl IntoIterator<Item = (&'static str, String)>) -> String {
+pub fn properties(rows: impl IntoIterator<Item = (&'static str, String)>) -> String {
     columns(rows.into_iter().map(|(name, value)| [format!("{name}:"), value]))
 }
 
@@ -107,22 +112,22 @@ fn cell(text: &str) -> String {
 }
 
 /// An instant for people: UTC, whole seconds.
-pub(crate) fn instant(at: Timestamp) -> String {
+pub fn instant(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// An instant that may never come.
-pub(crate) fn instant_or_never(at: Option<Timestamp>) -> String {
+pub fn instant_or_never(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "never".to_owned(), instant)
 }
 
 /// `yes` or `no`.
-pub(crate) fn yes_no(is_so: bool) -> String {
+pub fn yes_no(is_so: bool) -> String {
     if is_so { "yes" } else { "no" }.to_owned()
 }
 
 /// Several things in one cell.
-pub(crate) fn list(texts: &[String]) -> String {
+pub fn list(texts: &[String]) -> String {
     texts.join(", ")
 }
 

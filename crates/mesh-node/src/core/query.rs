@@ -1,49 +1,40 @@
-//! What programs ask of the engine.
+//! What programs may know of a node: whose an address is, what a name means, how things are.
 
-use std::net::IpAddr;
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mesh_peers::{Peer, PeerIndex};
-use mesh_wire::UserProfile;
-use tokio::sync::oneshot;
+use mesh_wire::{DerpMap, DerpRegionId, UserProfile};
 
-use super::Engine;
+use super::Core;
+use super::tunnel::WireGuard;
 use crate::node::{PeerStatus, Status, WhoIs};
 
-/// A question with the place for its answer. Whoever has gone does not wait for one.
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// Whose is an address?
-    WhoIs(IpAddr, oneshot::Sender<Option<WhoIs>>),
-    /// Which addresses has a name in the tailnet?
-    Resolve(String, oneshot::Sender<Vec<IpAddr>>),
-    /// Does the tailnet lead to an address?
-    Routes(IpAddr, oneshot::Sender<bool>),
-    /// What is there to tell?
-    Status(oneshot::Sender<Status>),
+/// What the network around a node is like.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NetcheckReport {
+    /// The relays that the control server has told.
+    pub derp_map: Option<Arc<DerpMap>>,
+    /// The home region.
+    pub home: Option<DerpRegionId>,
+    /// The round trips to the regions that have answered, by the family that was quicker.
+    pub latencies: BTreeMap<DerpRegionId, Duration>,
+    /// As which addresses others see the node: at most one of each family.
+    pub seen_as: Vec<SocketAddr>,
+    /// Where peers are told to reach it.
+    pub endpoints: Vec<SocketAddr>,
 }
 
-impl Engine {
-    pub(super) fn handle_request(&mut self, request: Request) {
-        // Who asked may have gone.
-        match request {
-            Request::WhoIs(address, answer) => drop(answer.send(self.who_is(address))),
-            Request::Resolve(name, answer) => drop(answer.send(self.resolve(&name))),
-            Request::Routes(address, answer) => {
-                let is_own = self.addresses.borrow().contains(&address);
-                answer.send(is_own || self.peers.by_address(address).is_some()).ok();
-            }
-            Request::Status(answer) => drop(answer.send(self.status())),
-        }
-    }
-
-    fn who_is(&self, address: IpAddr) -> Option<WhoIs> {
+impl<T: WireGuard> Core<T> {
+    /// Who has an address, or routes it.
+    pub(crate) fn who_is(&self, address: IpAddr) -> Option<WhoIs> {
         let peer = self.peers.get(self.peers.by_address(address.to_canonical())?)?;
-        let addresses = self.addresses.borrow();
-        let own = addresses.iter().find(|own| own.is_ipv4() == address.is_ipv4());
+        let own = self.gate.addresses.iter().find(|own| own.is_ipv4() == address.is_ipv4());
         let has_capability = |_: IpAddr, name: &str| peer.cap_map.contains_key(name);
         let cap_map = own
-            .map(|own| self.filter.capabilities(address, *own, has_capability))
+            .map(|own| self.gate.filter.capabilities(address, *own, has_capability))
             .unwrap_or_default();
         Some(WhoIs { node: peer.to_node(), user_profile: self.profile_of(peer), cap_map })
     }
@@ -52,8 +43,13 @@ impl Engine {
         self.netmap.user_profiles.get(&peer.user).cloned()
     }
 
+    /// Whether the tailnet leads to an address.
+    pub(crate) fn has_route(&self, address: IpAddr) -> bool {
+        self.gate.addresses.contains(&address) || self.route_to(address).is_some()
+    }
+
     /// The addresses of a node by its full name, or by the first label of a name in the own tailnet.
-    fn resolve(&self, name: &str) -> Vec<IpAddr> {
+    pub(crate) fn resolve(&self, name: &str) -> Vec<IpAddr> {
         let Some(own) = &self.netmap.node else { return Vec::new() };
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let suffix = own.name.split_once('.').map_or("", |(_, suffix)| suffix);
@@ -75,30 +71,43 @@ impl Engine {
         of_name.filter_map(|record| record.value.parse().ok()).collect()
     }
 
-    fn status(&self) -> Status {
-        let now = Instant::now();
+    /// What there is to tell.
+    pub(crate) fn status(&self, now: Instant) -> Status {
         let mut peers: Vec<PeerStatus> =
             self.peers.iter().map(|(index, peer)| self.peer_status(index, peer, now)).collect();
-        peers.sort_by(|one, other| one.name.cmp(&other.name));
+        peers.sort_by(|one, other| one.node.name.cmp(&other.node.name));
         Status {
             node: self.netmap.node.as_deref().cloned(),
             tailnet: self.netmap.domain.clone(),
-            home: self.ways.home(),
+            home: self.home,
+            users: self.netmap.user_profiles.iter().map(|(id, user)| (*id, user.clone())).collect(),
             peers,
+        }
+    }
+
+    /// What the network around the node is like.
+    pub(crate) fn netcheck(&self) -> NetcheckReport {
+        NetcheckReport {
+            derp_map: self.netmap.derp_map.clone(),
+            home: self.home,
+            latencies: self.netcheck.nearest(),
+            seen_as: self.netcheck.seen_as().collect(),
+            endpoints: self.report.endpoints.iter().map(|(address, _)| *address).collect(),
         }
     }
 
     fn peer_status(&self, index: PeerIndex, peer: &Peer, now: Instant) -> PeerStatus {
         let path = self.ways.status(index, now).unwrap_or_default();
+        let (rx_bytes, tx_bytes) = self.ways.traffic(index);
         PeerStatus {
-            name: (*peer.name).to_owned(),
-            addresses: peer.addresses.iter().map(ipnet::IpNet::addr).collect(),
-            online: peer.online,
+            node: peer.to_node(),
             is_active: path.is_active,
             direct: path.route.udp.filter(|_| path.route.relay.is_none()),
             relay: path.route.relay,
             latency: path.latency,
             last_handshake: self.tunnels.since_handshake(&peer.key),
+            rx_bytes,
+            tx_bytes,
         }
     }
 }
