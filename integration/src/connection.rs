@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
@@ -41,7 +41,22 @@ struct Dial {
 impl Connection<'_> {
     /// Sends bytes and verifies what comes back.
     pub async fn exchange(&self, bytes: usize) -> Result<()> {
-        let timeout_ms = EXCHANGE_MAX.as_millis();
+        self.exchange_within(EXCHANGE_MAX, bytes).await
+    }
+
+    /// Waits until nothing that is sent comes back any more.
+    pub async fn stops(&self) -> Result<()> {
+        let what = format!("a connection of {} stops", self.node.name());
+        eventually(FELT_MAX, &what, async || {
+            let answered = self.exchange_within(REFUSED_AFTER, 1).await;
+            ensure!(answered.is_err(), "it goes on");
+            Ok(())
+        })
+        .await
+    }
+
+    async fn exchange_within(&self, patience: Duration, bytes: usize) -> Result<()> {
+        let timeout_ms = patience.as_millis();
         let args = json!({"conn": self.number, "bytes": bytes, "timeout_ms": timeout_ms});
         self.node.call("exchange", args).await
     }

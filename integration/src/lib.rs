@@ -9,6 +9,7 @@ mod authority;
 mod connection;
 mod crowd;
 mod database;
+mod datagram;
 mod disk;
 mod driver;
 mod environment;

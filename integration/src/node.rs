@@ -40,6 +40,8 @@ pub enum Client {
     TsnetOld,
     /// The `tailscale` crate.
     TailscaleRs,
+    /// The bundled node.
+    Ours,
 }
 
 /// What kind of node a client is to be.
@@ -71,7 +73,7 @@ pub struct Up<'a> {
 }
 
 /// A verified transfer.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Transfer {
     /// From the dial to the last byte.
     pub elapsed_ms: f64,
@@ -90,7 +92,7 @@ pub struct Taken {
 }
 
 /// Whose address it is.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Whois {
     /// Full name of the node.
     pub name: String,
@@ -119,6 +121,7 @@ impl<'a> Node<'a> {
             Client::Tsnet => environment::TSNET,
             Client::TsnetOld => environment::TSNET_OLD,
             Client::TailscaleRs => environment::TAILSCALE_RS,
+            Client::Ours => environment::OURS,
         })?;
         let directory = server.lab.directory(name)?;
         let variables = variables(server, kind, &directory.display().to_string());
@@ -393,7 +396,9 @@ fn variables(server: &Server<'_>, kind: Kind, directory: &str) -> Vec<(&'static 
     if kind.relay_only {
         variables.push(match kind.client {
             Client::TsnetOld => ("TS_DEBUG_ALWAYS_USE_DERP", on()),
-            Client::Tsnet | Client::TailscaleRs => ("TS_DEBUG_NEVER_DIRECT_UDP", on()),
+            Client::Tsnet | Client::TailscaleRs | Client::Ours => {
+                ("TS_DEBUG_NEVER_DIRECT_UDP", on())
+            }
         });
     }
     if let Some(root) = server.root() {

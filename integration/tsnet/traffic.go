@@ -37,7 +37,7 @@ type listenArgs struct {
 // listenCommand serves a TCP port on the node's own addresses until the node closes.
 func (n *node) listenCommand(_ context.Context, args listenArgs) (any, error) {
 	serve, ok := map[string]func(net.Conn) error{
-		modeEcho: serveEcho, modeSink: serveSink, modeSource: serveSource,
+		modeEcho: serveEcho, modeSink: serveSink, modeSource: serveSource, modeDrain: serveDrain,
 	}[args.Mode]
 	if !ok {
 		return nil, fmt.Errorf("unknown mode %q", args.Mode)
@@ -67,6 +67,39 @@ func answerConn(conn net.Conn, mode string, serve func(net.Conn) error) {
 	if err := serve(conn); err != nil {
 		log.Printf("%s from %v: %v", mode, conn.RemoteAddr(), err)
 	}
+}
+
+// datagramBytesMax is the longest datagram.
+const datagramBytesMax = 1 << 16
+
+type listenUDPArgs struct {
+	Port uint16 `json:"port"`
+}
+
+// listenUDPCommand sends back what comes to a UDP port of the node's own IPv4 address, until the node closes.
+func (n *node) listenUDPCommand(_ context.Context, args listenUDPArgs) (any, error) {
+	server, err := n.network()
+	if err != nil {
+		return nil, err
+	}
+	v4, _ := server.TailscaleIPs()
+	conn, err := server.ListenPacket("udp", netip.AddrPortFrom(v4, args.Port).String())
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		buffer := make([]byte, datagramBytesMax)
+		for {
+			size, from, err := conn.ReadFrom(buffer)
+			if err != nil {
+				return // the node is closing
+			}
+			if _, err := conn.WriteTo(buffer[:size], from); err != nil {
+				log.Printf("datagram to %v: %v", from, err)
+			}
+		}
+	}()
+	return nil, nil
 }
 
 type serveRouteArgs struct {
@@ -152,6 +185,49 @@ func (n *node) transferCommand(ctx context.Context, args transferArgs) (any, err
 	}
 	report.CurAddr, report.Relay = peer.CurAddr, peer.Relay
 	return report, nil
+}
+
+type datagramArgs struct {
+	Addr      string `json:"addr"` // IP:port of a listen_udp
+	Bytes     int64  `json:"bytes"`
+	TimeoutMS int64  `json:"timeout_ms"`
+}
+
+type datagramReport struct {
+	ElapsedMS float64 `json:"elapsed_ms"`
+}
+
+// datagramCommand sends one datagram and verifies what comes back.
+func (n *node) datagramCommand(ctx context.Context, args datagramArgs) (any, error) {
+	server, err := n.network()
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	conn, err := server.Dial(ctx, "udp", args.Addr)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(start.Add(time.Duration(args.TimeoutMS) * time.Millisecond)); err != nil {
+		return nil, err
+	}
+	sent, err := io.ReadAll(io.LimitReader(noise(), args.Bytes))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(sent); err != nil {
+		return nil, err
+	}
+	received := make([]byte, datagramBytesMax)
+	size, err := conn.Read(received)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(received[:size], sent) {
+		return nil, errors.New("received another datagram than was sent")
+	}
+	return datagramReport{ElapsedMS: milliseconds(time.Since(start))}, nil
 }
 
 // dialPeer connects to a peer or to what a peer is the router of. tsnet dials other addresses over the host's own

@@ -12,9 +12,12 @@ mod disco;
 mod filter;
 mod json;
 mod keys;
+mod netmap;
 mod noise;
 mod policy;
 mod secrets;
+mod tcp;
+mod wireguard;
 
 /// One fuzz target.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +29,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 19] = [
     Target { name: "handshake", run: noise::handshake },
     Target { name: "record", run: noise::record },
     Target { name: "register", run: json::register },
@@ -38,6 +41,9 @@ pub const TARGETS: [Target; 16] = [
     Target { name: "disco", run: disco::disco },
     Target { name: "filter-packet", run: filter::packet },
     Target { name: "filter-rules", run: filter::rules },
+    Target { name: "wireguard", run: wireguard::wireguard },
+    Target { name: "tcp", run: tcp::tcp },
+    Target { name: "map-fold", run: netmap::map_fold },
     Target { name: "config", run: config::config },
     Target { name: "policy", run: policy::policy },
     Target { name: "compile", run: compile::compile },

@@ -74,6 +74,14 @@ async fn run(node: &Mutex<Node>, request: Request) -> Result<Value> {
             let device = node.lock().await.device()?;
             traffic::listen(&device, args(request.args)?).await
         }
+        "listen_udp" => {
+            let device = node.lock().await.device()?;
+            traffic::listen_udp(&device, args(request.args)?).await
+        }
+        "datagram" => {
+            let device = node.lock().await.device()?;
+            traffic::datagram(&device, args(request.args)?).await
+        }
         "transfer" => {
             let device = node.lock().await.device()?;
             traffic::transfer(&device, args(request.args)?).await

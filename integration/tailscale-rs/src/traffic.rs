@@ -1,12 +1,22 @@
 //! Traffic over the tailnet: an echo listener, and a transfer that verifies what the echo sends back.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tailscale::{Device, netstack::TcpListener};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tailscale::{
+    Device,
+    netstack::{TcpListener, UdpSocket},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
 
 /// How many bytes are read and written at once.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -45,6 +55,56 @@ async fn serve(listener: TcpListener) {
             }
         });
     }
+}
+
+/// What `listen_udp` takes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenUdpArgs {
+    port: u16,
+}
+
+/// Sends back what comes to a UDP port of the node's own IPv4 address, until the process ends.
+pub async fn listen_udp(device: &Device, args: ListenUdpArgs) -> Result<Value> {
+    tokio::spawn(serve_udp(bind_udp(device, args.port).await?));
+    Ok(Value::Null)
+}
+
+async fn bind_udp(device: &Device, port: u16) -> Result<UdpSocket> {
+    Ok(device.udp_bind((device.ipv4_addr().await?, port).into()).await?)
+}
+
+async fn serve_udp(socket: UdpSocket) {
+    while let Ok((from, datagram)) = socket.recv_from_bytes().await {
+        if let Err(error) = socket.send_to(from, &datagram).await {
+            eprintln!("datagram to {from}: {error}");
+        }
+    }
+}
+
+/// What `datagram` takes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatagramArgs {
+    addr: SocketAddr,
+    bytes: usize,
+    timeout_ms: u64,
+}
+
+/// The port that datagrams are sent from. This client finds no free one by itself, and one is sent after another.
+const DATAGRAM_PORT: u16 = 20_000;
+
+/// Sends one datagram and verifies what comes back.
+pub async fn datagram(device: &Device, args: DatagramArgs) -> Result<Value> {
+    let start = Instant::now();
+    let socket = bind_udp(device, DATAGRAM_PORT).await?;
+    let sent = noise(args.bytes);
+    socket.send_to(args.addr, &sent).await?;
+    let answer = timeout(Duration::from_millis(args.timeout_ms), socket.recv_from_bytes());
+    let (from, received) = answer.await.context("no answer")??;
+    ensure!(from == args.addr, "the answer is from {from}");
+    ensure!(received == sent, "received another datagram than was sent");
+    Ok(json!({"elapsed_ms": start.elapsed().as_secs_f64() * 1e3}))
 }
 
 /// What `transfer` takes.

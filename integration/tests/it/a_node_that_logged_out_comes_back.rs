@@ -12,7 +12,8 @@ async fn come_back(lab: &Lab) -> Result<()> {
     server.create_user("alice").await?;
     let key = server.preauth_key("alice", &["--reusable"]).await?;
     let alpha = Node::join(&server, "alpha", Kind::default(), &key).await?;
-    for (name, client) in [("beta", Client::Tsnet), ("gamma", Client::TsnetOld)] {
+    let clients = [("beta", Client::Tsnet), ("gamma", Client::TsnetOld), ("delta", Client::Ours)];
+    for (name, client) in clients {
         let node = Node::join(&server, name, Kind { client, ..Kind::default() }, &key).await?;
         let before = node.running().await?;
         let id = server.node(name).await?.id;

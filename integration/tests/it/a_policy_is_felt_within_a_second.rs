@@ -43,6 +43,16 @@ mod by_the_oldest_client {
     }
 }
 
+mod by_ours {
+    use super::{Client, Lab, Result, narrow_and_widen};
+
+    scenario!(feel, alone);
+
+    async fn feel(lab: &Lab) -> Result<()> {
+        narrow_and_widen(lab, Client::Ours).await
+    }
+}
+
 /// With beta as the client in question, between two of the newest.
 async fn narrow_and_widen(lab: &Lab, client: Client) -> Result<()> {
     let server = Server::start(lab, Setup { tls: true, ..Setup::default() }).await?;
@@ -149,7 +159,7 @@ impl<'a> Three<'a> {
         Ok(first.max(second).max(third))
     }
 
-    /// Of each that counts them, which the oldest client does not.
+    /// Of each that counts them.
     async fn full_rebuilds(&self) -> Result<Vec<i64>> {
         let mut counts = Vec::new();
         for node in [&self.alpha, &self.beta, &self.gamma] {

@@ -11,7 +11,8 @@ async fn start_again(lab: &Lab) -> Result<()> {
     let key = server.preauth_key("alice", &[]).await?;
     let alpha = Node::join(&server, "alpha", Kind::default(), &key).await?;
     let mut restarted = Vec::new();
-    for (name, client) in [("beta", Client::Tsnet), ("gamma", Client::TsnetOld)] {
+    let clients = [("beta", Client::Tsnet), ("gamma", Client::TsnetOld), ("delta", Client::Ours)];
+    for (name, client) in clients {
         let spent = server.preauth_key("alice", &[]).await?;
         let node = Node::join(&server, name, Kind { client, ..Kind::default() }, &spent).await?;
         let (before, id) = (node.running().await?, server.node(name).await?.id);

@@ -1,4 +1,4 @@
-//! The oldest and the newest client join with one preauth key; each sees the other's name, addresses and user.
+//! The oldest client, the newest and a bundled node join with one preauth key; each sees the others' names, addresses and user.
 
 use std::net::IpAddr;
 
@@ -14,8 +14,13 @@ async fn meet(lab: &Lab) -> Result<()> {
     let old = Kind { client: Client::TsnetOld, ..Kind::default() };
     let alpha = Node::join(&server, "alpha", Kind::default(), &key).await?;
     let beta = Node::join(&server, "beta", old, &key).await?;
-    check_sees(&server, &alpha, &beta).await?;
-    check_sees(&server, &beta, &alpha).await
+    let ours = Kind { client: Client::Ours, ..Kind::default() };
+    let gamma = Node::join(&server, "gamma", ours, &key).await?;
+    for (one, other) in [(&alpha, &beta), (&beta, &gamma), (&gamma, &alpha)] {
+        check_sees(&server, one, other).await?;
+        check_sees(&server, other, one).await?;
+    }
+    Ok(())
 }
 
 async fn check_sees(server: &Server<'_>, viewer: &Node<'_>, other: &Node<'_>) -> Result<()> {

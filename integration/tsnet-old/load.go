@@ -1,0 +1,1 @@
+../tsnet/load.go
