@@ -102,8 +102,9 @@ impl Builder {
     /// The preauth key to join with, or the secret of an OAuth client that makes one for the tags of [`Self::advertise_tags`]:
     /// `tskey-client-...`, with `?ephemeral=false`, `&preauthorized=true` and `&baseURL=` of its server if that is not the control
     /// server. Else the variables `TS_AUTHKEY`, `TS_AUTH_KEY` and `TS_CLIENT_SECRET` say it, in this order; without any, somebody
-    /// has to log in at the URL of [`Node::needs_login`]. Once the node has joined it is used no more, until its node key expires
-    /// or it is logged out; or at once, if the variable `TSNET_FORCE_LOGIN` is `1`.
+    /// has to log in at the URL of [`Node::needs_login`]. Once the node has joined it is used no more, until the
+    /// node is logged out, or has expired or was deleted, and then is started again or told to [`Node::reauthenticate`]; or at
+    /// once, if the variable `TSNET_FORCE_LOGIN` is `1`.
     #[must_use]
     pub fn auth_key(mut self, key: impl Into<String>) -> Self {
         self.auth_key = Some(SecretText(key.into()));

@@ -21,7 +21,8 @@ async fn delete(lab: &Lab) -> Result<()> {
     server.create_user("alice").await?;
     let key = server.preauth_key("alice", &["--reusable"]).await?;
     let alpha = Node::join(&server, "alpha", Kind::default(), &key).await?;
-    for (name, client) in [("beta", Client::Tsnet), ("gamma", Client::TsnetOld)] {
+    let clients = [("beta", Client::Tsnet), ("gamma", Client::TsnetOld), ("delta", Client::Ours)];
+    for (name, client) in clients {
         let node = Node::join(&server, name, Kind { client, ..Kind::default() }, &key).await?;
         alpha.reaches(name).await?;
         let id = server.node(name).await?.id;

@@ -125,7 +125,7 @@ impl Keeper {
             self.failures = 0;
         }
         if matches!(end, SessionError::Expired) {
-            self.abandon_key()?;
+            self.expire()?;
         } else if matches!(end, SessionError::Renewed) {
             self.take_key()?;
         } else if let SessionError::NotRenewed(error) = &end {
@@ -214,6 +214,7 @@ impl Keeper {
                 Err(error) => return drop(answer.send(Err(error.into()))),
             }
         }
+        self.login.iter_mut().for_each(Login::allow_auth_key);
         self.is_logged_out = false;
         self.leave_phase(|phase| *phase == Phase::LoggedOut);
         self.waiting.retain(|waiting| !waiting.is_closed());
@@ -227,6 +228,16 @@ impl Keeper {
         }
         self.state.is_registered = false;
         Ok(())
+    }
+
+    /// Has somebody log in, as stock clients do: a server tells a node in the same way that it was deleted, and that must hold
+    /// until a program asks for a login, or is started again.
+    fn expire(&mut self) -> Result<(), StateError> {
+        if self.login.is_none() {
+            self.login = Some(Login::renewing(&self.state.node)?.without_auth_key());
+        }
+        self.state.is_registered = false;
+        self.state.save(&*self.store)
     }
 
     /// Leaves the tailnet. The key is forgotten even if the server cannot be told, as with stock clients: it then has to find out

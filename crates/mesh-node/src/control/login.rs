@@ -35,18 +35,32 @@ pub(super) struct Login {
     old_key: NodePublic,
     /// Where somebody has to log in, once the server has said so.
     url: String,
+    /// Whether the auth key may stand in for somebody.
+    uses_auth_key: bool,
 }
 
 impl Login {
     /// Registers a key that the server may know.
     pub(super) fn with(key: NodePrivate) -> Self {
-        Self { key, old_key: NodePublic::default(), url: String::new() }
+        Self { key, old_key: NodePublic::default(), url: String::new(), uses_auth_key: true }
     }
 
     /// Registers a new key in place of `old_key`.
     pub(super) fn renewing(old_key: &NodePrivate) -> Result<Self, StateError> {
         let key = NodePrivate::generate()?;
-        Ok(Self { key, old_key: old_key.public(), url: String::new() })
+        Ok(Self { key, old_key: old_key.public(), url: String::new(), uses_auth_key: true })
+    }
+
+    /// Has somebody log in, whatever auth key there is.
+    pub(super) fn without_auth_key(self) -> Self {
+        Self { uses_auth_key: false, ..self }
+    }
+
+    /// Lets the auth key stand in after all.
+    pub(super) fn allow_auth_key(&mut self) {
+        if !std::mem::replace(&mut self.uses_auth_key, true) {
+            self.url.clear();
+        }
     }
 
     /// Whether there was a key before, which the server may know.
@@ -75,7 +89,8 @@ impl Login {
                     let text = "it says that a key has expired which is new to it";
                     return Err(SessionError::Refused(text.to_owned()));
                 }
-                *self = Self::renewing(&self.key)?;
+                let uses_auth_key = self.uses_auth_key;
+                *self = Self { uses_auth_key, ..Self::renewing(&self.key)? };
             } else if !answer.auth_url.is_empty() {
                 self.note_url(answer.auth_url, identity, &tell_url).await?;
             } else if answer.machine_authorized {
@@ -92,6 +107,8 @@ impl Login {
         identity: &Identity,
     ) -> Result<RegisterResponse, SessionError> {
         let request = register_request(self.key.public(), self.old_key, &self.url, identity);
+        let auth = request.auth.clone().filter(|_| self.uses_auth_key);
+        let request = RegisterRequest { auth, ..request };
         if self.url.is_empty() {
             return register(client, &request).await;
         }

@@ -92,7 +92,7 @@ async fn a_refusal_is_told_in_the_words_of_the_server() {
 }
 
 #[tokio::test]
-async fn an_expired_key_is_replaced() {
+async fn an_expired_key_is_replaced_once_somebody_logs_in() {
     let (mut lab, stream) = Lab::connected(keyed()).await;
     let before = lab.stored();
     stream.send(&node_message(Some(Timestamp::UNIX_EPOCH)));
@@ -100,10 +100,32 @@ async fn an_expired_key_is_replaced() {
     let (asked, request) = lab.next_register().await;
     assert_eq!(request.old_node_key, before.node.public());
     assert_ne!(request.node_key, before.node.public());
-    assert_eq!(lab.stored(), before);
-    asked.answer_register(&registered());
+    assert_eq!(request.auth, None, "who was deleted comes back by itself");
+    assert_eq!(lab.stored().node, before.node);
+    asked.answer_register(&needs_login(LOGIN));
+    lab.wait_for_phase(Phase::NeedsLogin(LOGIN.to_owned())).await;
+    lab.next_register().await.0.answer_register(&registered());
     lab.open_stream().await;
     assert_eq!(lab.stored().node.public(), request.node_key);
+}
+
+#[tokio::test]
+async fn an_expired_key_is_replaced_by_the_auth_key_when_a_program_asks() {
+    let (mut lab, stream) = Lab::connected(keyed()).await;
+    stream.send(&node_message(Some(Timestamp::UNIX_EPOCH)));
+    lab.next_register().await.0.answer_register(&needs_login(LOGIN));
+    lab.wait_for_phase(Phase::NeedsLogin(LOGIN.to_owned())).await;
+    let answer = lab.order(Command::Reauthenticate).await;
+    loop {
+        let (asked, request) = lab.next_register().await;
+        if request.auth.is_some() {
+            assert_eq!(request.followup, "");
+            asked.answer_register(&registered());
+            break;
+        }
+    }
+    answer.get().await.expect("a new key");
+    lab.open_stream().await;
 }
 
 #[tokio::test]
