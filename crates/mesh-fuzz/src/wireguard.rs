@@ -6,6 +6,9 @@ use mesh_wireguard::{Output, Tunnels};
 /// A packet of a peer, as long as such packets are padded to.
 const PACKET: [u8; 32] = [0x45; 32];
 
+/// What a handshake ends with (`mac2`): nobody looks at it as long as there are few handshakes.
+const COOKIE_BYTES: usize = 16;
+
 /// Any bytes as a datagram; then a handshake and data with any change to them, which only the honest ones survive.
 pub(crate) fn wireguard(input: &[u8]) {
     let [ours, theirs] = [7, 9].map(|byte| NodePrivate::from_bytes([byte; 32]));
@@ -13,11 +16,11 @@ pub(crate) fn wireguard(input: &[u8]) {
     assert!(take(&mut here, input).is_none(), "a stranger is believed");
 
     let initiation = sent(|emit| there.encapsulate(&ours.public(), &PACKET, emit));
-    assert!(changed(&initiation, input).is_none_or(|changed| take(&mut here, &changed).is_none()));
+    assert!(is_refused(&mut here, &initiation, COOKIE_BYTES, input));
     let response = take(&mut here, &initiation).expect("an honest handshake");
-    assert!(changed(&response, input).is_none_or(|changed| take(&mut there, &changed).is_none()));
+    assert!(is_refused(&mut there, &response, COOKIE_BYTES, input));
     let data = take(&mut there, &response).expect("an honest answer");
-    assert!(changed(&data, input).is_none_or(|changed| take(&mut here, &changed).is_none()));
+    assert!(is_refused(&mut here, &data, 0, input));
     assert!(take(&mut here, &data).is_some(), "honest data");
     assert!(take(&mut here, &data).is_none(), "data is taken twice");
 }
@@ -43,8 +46,10 @@ fn take(tunnels: &mut Tunnels, datagram: &[u8]) -> Option<Vec<u8>> {
     is_accepted.then_some(answer)
 }
 
-fn changed(datagram: &[u8], input: &[u8]) -> Option<Vec<u8>> {
+/// Whether a datagram is refused with any change to it but to its last bytes.
+fn is_refused(tunnels: &mut Tunnels, datagram: &[u8], last_bytes: usize, input: &[u8]) -> bool {
     let mut changed = datagram.to_vec();
-    changed.iter_mut().zip(input).for_each(|(byte, change)| *byte ^= change);
-    (changed != datagram).then_some(changed)
+    let proven = changed.len().saturating_sub(last_bytes);
+    changed[..proven].iter_mut().zip(input).for_each(|(byte, change)| *byte ^= change);
+    changed == datagram || take(tunnels, &changed).is_none()
 }
