@@ -168,7 +168,7 @@ impl Builder {
     }
 
     /// The address of the peer through which all is reached that is not in the tailnet. It must be an exit node, and
-    /// approved as one.
+    /// approved as one; while it is not, nothing outside is reached. Names outside are looked up by the machine itself.
     #[must_use]
     pub fn exit_node(mut self, exit_node: IpAddr) -> Self {
         self.routing.exit_node = Some(exit_node);

@@ -56,8 +56,6 @@ pub(crate) struct Core<T = Tunnels> {
     /// Whether anybody wants to hear events.
     pub(crate) is_watched: bool,
     gate: Gate,
-    /// Whether nothing is sent to peers by UDP, and what they send so is passed over.
-    never_direct: bool,
     /// The list of all peers whose parts come one by one.
     list: Option<PeerList>,
     /// All that the control server says but the peers.
@@ -95,7 +93,6 @@ impl<T: WireGuard> Core<T> {
             outbox: Outbox::default(),
             is_watched: false,
             gate: Gate::new(routing),
-            never_direct: false,
             list: None,
             netmap: Netmap::default(),
             begins: true,
@@ -117,8 +114,7 @@ impl<T: WireGuard> Core<T> {
     /// Reaches peers through relays alone, if told so.
     #[must_use]
     pub(crate) fn never_direct(mut self, never_direct: bool) -> Self {
-        self.never_direct = never_direct;
-        self.ways.never_direct(never_direct);
+        self.ways.never_direct = never_direct;
         self
     }
 
@@ -176,7 +172,7 @@ impl<T: WireGuard> Core<T> {
         {
             return self.handle_stun_answer(&transaction, seen_as, from, now);
         }
-        if self.never_direct && matches!(way, Way::Udp(_)) {
+        if self.ways.never_direct && matches!(way, Way::Udp(_)) {
             return;
         }
         if mesh_disco::is_disco(datagram) {
@@ -356,5 +352,26 @@ fn emit(
             }
         }
         Output::Packet { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a node without peers sends these addresses through the tailnet.
+    fn routed(routing: Routing) -> [bool; 2] {
+        let private = NodePrivate::from_bytes([1; 32]);
+        let disco = DiscoPrivate::from_bytes([2; 32]);
+        let random = Random::new(|_| true);
+        let core = Core::<Tunnels>::new(&private, disco, routing, random, Instant::now());
+        ["198.51.100.1", "100.64.0.9"].map(|ip| core.has_route(ip.parse().expect("an address")))
+    }
+
+    #[test]
+    fn nothing_goes_around_an_exit_node_that_is_not_there() {
+        assert_eq!(routed(Routing::default()), [false, false]);
+        let exit_node = Some([100, 64, 0, 9].into());
+        assert_eq!(routed(Routing { exit_node, ..Routing::default() }), [true, false]);
     }
 }

@@ -48,6 +48,11 @@ impl Gate {
         found.filter(|index| super::is_valid(peers, *index))
     }
 
+    /// Whether what is not in the tailnet goes through a peer.
+    pub(super) fn uses_exit_node(&self) -> bool {
+        self.routing.exit_node.is_some()
+    }
+
     fn exit_for(&self, peers: &PeerTable, address: IpAddr) -> Option<PeerIndex> {
         let index = peers.by_address(self.routing.exit_node?)?;
         let allowed = &peers.get(index)?.allowed_ips;

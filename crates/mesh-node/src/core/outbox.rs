@@ -1,5 +1,6 @@
 //! What the core wants done: datagrams, packets and news, in the order in which they came up.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -159,6 +160,16 @@ pub(crate) struct Run<'b> {
 }
 
 impl Run<'_> {
+    /// Has `transmit` send the run in one call, or if that fails one by one: a system does not cut for narrow paths what it is
+    /// given at once.
+    pub(crate) fn send(&self, mut transmit: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let sent = transmit(self.bytes);
+        if sent.is_ok() || self.bytes.len() <= self.segment {
+            return sent;
+        }
+        self.bytes.chunks(self.segment).try_for_each(transmit)
+    }
+
     /// The peers whose data the run bears.
     pub(crate) fn peers(&self) -> impl Iterator<Item = PeerIndex> {
         self.recipients.iter().filter_map(|(_, recipient)| recipient.peer)
@@ -213,5 +224,22 @@ mod tests {
     #[test]
     fn run_is_no_longer_than_a_datagram_may_be() {
         check(&[(1, 40_000), (1, 40_000)], 64, &[(1, 40_000, 1), (1, 40_000, 1)]);
+    }
+
+    #[test]
+    fn run_that_is_not_taken_whole_is_sent_one_by_one() {
+        let mut batch = Batch::default();
+        let to = SocketAddr::from(([192, 0, 2, 1], 1));
+        for length in [9, 9, 4] {
+            batch.push(&vec![0; length], Recipient { to, peer: None });
+        }
+        let run = batch.runs(64).next().expect("a run");
+        let mut tried = Vec::new();
+        let sent = run.send(|bytes| {
+            tried.push(bytes.len());
+            if bytes.len() > 9 { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(()) }
+        });
+        sent.expect("sent");
+        assert_eq!(tried, [22, 9, 9, 4]);
     }
 }

@@ -10,6 +10,7 @@ use mesh_wire::{DerpMap, DerpRegionId, UserProfile};
 
 use super::Core;
 use super::tunnel::WireGuard;
+use crate::host::is_of_tailnet;
 use crate::node::{PeerStatus, Status, WhoIs};
 
 /// What the network around a node is like.
@@ -43,9 +44,12 @@ impl<T: WireGuard> Core<T> {
         self.netmap.user_profiles.get(&peer.user).cloned()
     }
 
-    /// Whether the tailnet leads to an address.
+    /// Whether an address is to be reached through the tailnet. With an exit node all are, also while that is not there: what
+    /// was to go through it must not go around it.
     pub(crate) fn has_route(&self, address: IpAddr) -> bool {
-        self.gate.addresses.contains(&address) || self.route_to(address).is_some()
+        self.gate.addresses.contains(&address)
+            || self.route_to(address).is_some()
+            || self.gate.uses_exit_node() && !is_of_tailnet(address)
     }
 
     /// The addresses of a node by its full name, or by the first label of a name in the own tailnet.

@@ -22,8 +22,8 @@ pub(super) struct Ways {
     public: NodePublic,
     disco: DiscoPrivate,
     random: Random,
-    /// Whether data goes through relays alone.
-    never_direct: bool,
+    /// Whether nothing is sent to peers by UDP, and what they send so is passed over.
+    pub(super) never_direct: bool,
     /// Where the node can be reached.
     endpoints: Vec<SocketAddr>,
     peers: HashMap<PeerIndex, PeerWay>,
@@ -61,11 +61,6 @@ impl Ways {
     /// The node's own key.
     pub(super) fn public(&self) -> NodePublic {
         self.public
-    }
-
-    /// Reaches peers through relays alone, if told so.
-    pub(super) fn never_direct(&mut self, never_direct: bool) {
-        self.never_direct = never_direct;
     }
 
     /// Takes over where the node can be reached, for peers that are called.

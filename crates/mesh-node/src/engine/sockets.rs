@@ -13,7 +13,7 @@ use tokio::net::UdpSocket;
 use crate::core::{Batch, Recipient, Run};
 
 /// Longest datagram that is read, and longest run of datagrams.
-const RUN_BYTES_MAX: usize = 1 << 16;
+const READ_BYTES_MAX: usize = 1 << 16;
 
 /// Room for datagrams that wait to be read, or to leave: some milliseconds of a fast network. The system may give less.
 ///
@@ -43,7 +43,7 @@ pub(crate) struct Buffer(Box<[u8]>);
 
 impl Default for Buffer {
     fn default() -> Self {
-        Self(vec![0; RUNS_AT_ONCE * RUN_BYTES_MAX].into())
+        Self(vec![0; RUNS_AT_ONCE * READ_BYTES_MAX].into())
     }
 }
 
@@ -109,13 +109,13 @@ impl Socket {
 
     fn receive(&self, Buffer(bytes): &mut Buffer, take: &mut impl FnMut(&[u8], SocketAddr)) {
         let mut metas = [RecvMeta::default(); RUNS_AT_ONCE];
-        let mut slices = bytes.chunks_mut(RUN_BYTES_MAX).map(IoSliceMut::new);
+        let mut slices = bytes.chunks_mut(READ_BYTES_MAX).map(IoSliceMut::new);
         let mut slices: [_; RUNS_AT_ONCE] =
             std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
         let read = || self.state.recv((&self.socket).into(), &mut slices, &mut metas);
         // An error is what the network has to say about an earlier datagram.
         let count = self.socket.try_io(Interest::READABLE, read).unwrap_or_default();
-        for (meta, run) in metas[..count].iter().zip(bytes.chunks(RUN_BYTES_MAX)) {
+        for (meta, run) in metas[..count].iter().zip(bytes.chunks(READ_BYTES_MAX)) {
             let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
             for datagram in run[..meta.len].chunks(meta.stride.max(1)) {
                 take(datagram, from);
@@ -124,11 +124,15 @@ impl Socket {
     }
 
     fn send(&self, run: &Run<'_>) -> io::Result<()> {
+        run.send(|bytes| self.transmit(run.to, bytes, run.segment))
+    }
+
+    fn transmit(&self, to: SocketAddr, bytes: &[u8], segment: usize) -> io::Result<()> {
         let transmit = Transmit {
-            destination: run.to,
+            destination: to,
             ecn: None,
-            contents: run.bytes,
-            segment_size: Some(run.segment),
+            contents: bytes,
+            segment_size: Some(segment),
             src_ip: None,
         };
         let send = || self.state.try_send((&self.socket).into(), &transmit);
@@ -146,5 +150,35 @@ fn widen(socket: &UdpSocket) {
     }
     if sockopt::set_socket_send_buffer_size(socket, BUFFER_BYTES).is_err() {
         tracing::debug!("sockets keep the system's buffers");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends datagrams of these lengths, and returns those that came.
+    async fn pass(lengths: &[usize]) -> Vec<usize> {
+        let (from, to) = (Sockets::bind(0).await, Sockets::bind(0).await);
+        let (from, to) = (from.expect("sockets"), to.expect("sockets"));
+        let recipient = Recipient { to: (Ipv4Addr::LOCALHOST, to.port()).into(), peer: None };
+        let mut batch = Batch::default();
+        for length in lengths {
+            batch.push(&vec![7; *length], recipient);
+        }
+        from.send(&batch, |run| panic!("{} were not sent", run.bytes.len()));
+        let (mut buffer, mut came) = (Buffer::default(), Vec::new());
+        while came.len() < lengths.len() {
+            to.readable().await;
+            to.receive(&mut buffer, |datagram, _| came.push(datagram.len()));
+        }
+        came
+    }
+
+    #[tokio::test]
+    async fn datagrams_come_as_they_were_sent() {
+        for lengths in [&[100, 100, 100, 40][..], &[40, 100], &[1], &[1200; 70]] {
+            eprintln!("{}", lengths.len()); assert_eq!(pass(lengths).await, lengths);
+        }
     }
 }

@@ -4,14 +4,11 @@
 //! Source: tailscale `wgengine/netstack/netstack.go`, `acceptTCP`: its daemon does so without a network interface.
 
 use std::convert::Infallible;
-use std::future::pending;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use axum::serve::Listener;
 use ipnet::IpNet;
-use mesh_node::{ListenError, Node, TcpListener, TcpStream, loopback};
+use mesh_node::{AxumListener, ListenError, Node, TcpStream, loopback};
 use tokio::io::copy_bidirectional;
 use tokio::time::timeout;
 use tracing::debug;
@@ -21,7 +18,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// Serves what the packet filter lets in, for as long as the node lives; beside its own addresses it stands for `routes`.
 pub(super) async fn serve(node: &Node, routes: &[IpNet]) -> Result<Infallible, ListenError> {
-    let inbound = Inbound(node.register_fallback(|_, _| true)?);
+    let inbound = AxumListener::from(node.register_fallback(|_, _| true)?);
     let lead = |stream: TcpStream| {
         let to = target(stream.local_addr(), &node.ips(), routes);
         async move {
@@ -53,26 +50,6 @@ async fn lead(mut stream: TcpStream, to: SocketAddr) {
     };
     if let Err(error) = led.await {
         debug!(error = &error as &dyn std::error::Error, "connection of a peer was not led on");
-    }
-}
-
-/// The connections that peers open, for [`loopback::serve_each`].
-struct Inbound(TcpListener);
-
-impl Listener for Inbound {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        match self.0.accept().await {
-            Ok(accepted) => accepted,
-            // The node was closed.
-            Err(_) => pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Err(io::ErrorKind::AddrNotAvailable.into())
     }
 }
 
