@@ -161,6 +161,8 @@ mod tests {
     async fn pass(lengths: &[usize]) -> Vec<usize> {
         let (from, to) = (Sockets::bind(0).await, Sockets::bind(0).await);
         let (from, to) = (from.expect("sockets"), to.expect("sockets"));
+        // What is sent before is lost, as by a socket without room.
+        from.v4.socket.writable().await.expect("a socket");
         let recipient = Recipient { to: (Ipv4Addr::LOCALHOST, to.port()).into(), peer: None };
         let mut batch = Batch::default();
         for length in lengths {
@@ -178,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn datagrams_come_as_they_were_sent() {
         for lengths in [&[100, 100, 100, 40][..], &[40, 100], &[1], &[1200; 70]] {
-            eprintln!("{}", lengths.len()); assert_eq!(pass(lengths).await, lengths);
+            assert_eq!(pass(lengths).await, lengths);
         }
     }
 }
