@@ -4,8 +4,6 @@
 
 use std::convert::Infallible;
 use std::future::ready;
-use std::io::stdin;
-use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +24,7 @@ use mesh_noise::{Accepted, Responder, early_payload};
 use mesh_noise_io::NoiseStream;
 use mesh_noise_io::http2::{Timeouts, serve};
 use mesh_wire::{DerpMap, MapRequest, MapResponse, OverTlsPublicKeyResponse, RegisterResponse};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::unix::pipe;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +44,9 @@ pub(crate) const ASK_PROCESSOR_TIME: u8 = b'c';
 /// Steps that wait to be sent; the next orders then wait.
 const STEPS_MAX: usize = 64;
 
+/// Answers that wait to be read; what has to be answered next then waits.
+const ANSWERS_MAX: usize = 4;
+
 /// As the fastest that a stock server does.
 const COMPRESSION_LEVEL: i32 = 1;
 
@@ -62,32 +62,46 @@ struct Control {
     derp_map: DerpMap,
     /// What the first map stream has to say after its first message.
     steps: Mutex<Option<mpsc::Receiver<Bytes>>>,
+    answers: Answers,
 }
 
-/// Serves one node until nobody gives orders any more.
-pub(crate) async fn run(peers: u32) -> Result<()> {
+/// Lines for whoever gives the orders.
+type Answers = mpsc::Sender<String>;
+
+/// Serves one node until nobody gives orders any more. Its first answer is the URL where it does.
+pub(crate) async fn run(
+    peers: u32,
+    orders: impl AsyncRead + Unpin,
+    answers: impl AsyncWrite + Unpin + Send + 'static,
+) -> Result<()> {
     let (sender, steps) = mpsc::channel(STEPS_MAX);
+    let answers = answering(answers);
     let relay = relay::Region::spawn(now()).await?;
     let control = Arc::new(Control {
         key: MachinePrivate::generate()?,
         peers,
         derp_map: relay.derp_map,
         steps: Mutex::new(Some(steps)),
+        answers: answers.clone(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    say(&format!("http://{}", listener.local_addr()?));
+    answers.send(format!("http://{}", listener.local_addr()?)).await?;
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let _ = socket.set_nodelay(true);
             tokio::spawn(serve_outside(socket, Arc::clone(&control)));
         }
     });
-    obey(peers, &sender).await
+    obey(peers, orders, &sender, &answers).await
 }
 
 /// Carries out orders until there are no more.
-async fn obey(peers: u32, steps: &mpsc::Sender<Bytes>) -> Result<()> {
-    let mut orders = pipe::Receiver::from_owned_fd(stdin().as_fd().try_clone_to_owned()?)?;
+async fn obey(
+    peers: u32,
+    mut orders: impl AsyncRead + Unpin,
+    steps: &mpsc::Sender<Bytes>,
+    answers: &Answers,
+) -> Result<()> {
     let mut encoder = Compressor::new(COMPRESSION_LEVEL)?;
     let mut id = first_added(peers);
     while let Ok(order) = orders.read_u8().await {
@@ -96,17 +110,24 @@ async fn obey(peers: u32, steps: &mpsc::Sender<Bytes>) -> Result<()> {
                 steps.send(framed(&step(id, peers)?, &mut encoder)?).await?;
                 id += 1;
             }
-            ASK_PROCESSOR_TIME => say(&processor_time().as_nanos().to_string()),
+            ASK_PROCESSOR_TIME => answers.send(processor_time().as_nanos().to_string()).await?,
             other => bail!("no order begins with {other}"),
         }
     }
     Ok(())
 }
 
-/// Tells whoever gives the orders.
-#[expect(clippy::print_stdout, reason = "this is how the processes talk")]
-fn say(line: &str) {
-    println!("{line}");
+/// Writes answers, as long as somebody reads them.
+fn answering(mut to: impl AsyncWrite + Unpin + Send + 'static) -> Answers {
+    let (sender, mut answers) = mpsc::channel::<String>(ANSWERS_MAX);
+    tokio::spawn(async move {
+        while let Some(answer) = answers.recv().await {
+            if to.write_all(format!("{answer}\n").as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    });
+    sender
 }
 
 async fn serve_outside(socket: TcpStream, control: Arc<Control>) {
@@ -177,8 +198,10 @@ async fn answer_inside(
     let steps = steps.context("a second map stream")?;
     let first = first_map(control.peers, &request, control.derp_map.clone(), now())?;
     let first = framed(&first, &mut encoder)?;
+    let answers = control.answers.clone();
     let first = stream::once(async move {
-        say(&shared_clock().as_nanos().to_string());
+        // Who gives the orders may be gone.
+        let _ = answers.send(shared_clock().as_nanos().to_string()).await;
         first
     });
     let steps = stream::unfold(steps, |mut steps| async { Some((steps.recv().await?, steps)) });

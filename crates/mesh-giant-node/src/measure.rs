@@ -9,7 +9,7 @@ use mesh_wire::NodeId;
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
-use crate::child::ControlProcess;
+use crate::handle::ControlHandle;
 use crate::process::{processor_time, resident_bytes_peak, shared_clock};
 use crate::tailnet::{address, first_added};
 
@@ -31,9 +31,12 @@ pub(crate) struct Options {
     /// How many times a peer comes and another goes
     #[arg(long, default_value_t = 2_000)]
     steps: u32,
+    /// Have the control server in the same process, as Tailscale's benchmark does, and all in one thread
+    #[arg(long)]
+    pub(crate) together: bool,
 }
 
-/// What came out. Times of steps are their mean, processor times those of the process named.
+/// What came out. Times of steps are their mean, processor times those of the process named; both are one when together.
 #[derive(Debug, Serialize)]
 struct Figures {
     nodes: u32,
@@ -45,8 +48,10 @@ struct Figures {
     resident_peak_bytes: u64,
     /// One step after the other, nobody watching.
     unwatched: CostMicros,
-    /// Each step once the watcher has heard of the one before.
+    /// Each step once the watcher has heard of the peer of the one before.
     watched: CostMicros,
+    /// For each step one event is waited for, whichever: so steps overlap, for each causes two. The last peer is waited for.
+    noticed: CostMicros,
 }
 
 /// What a step costs, in microseconds.
@@ -69,8 +74,12 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 }
 
 async fn measure(options: Options) -> Result<Figures> {
-    let Options { nodes, steps } = options;
-    let mut control = ControlProcess::spawn(nodes).await?;
+    let Options { nodes, steps, together } = options;
+    let mut control = if together {
+        ControlHandle::spawn_tasks(nodes).await?
+    } else {
+        ControlHandle::spawn_process(nodes).await?
+    };
     let node = Node::builder().control_url(&control.url).hostname("giantnode").ephemeral(true);
     let node = node.build().await?;
     let cpu_before = processor_time();
@@ -83,8 +92,9 @@ async fn measure(options: Options) -> Result<Figures> {
     let mut walk = Walk { control, node, next: added };
     walk.unwatched(WARM_UP_STEPS).await?;
     let unwatched = walk.unwatched(steps).await?;
-    walk.watched(WARM_UP_STEPS).await?;
-    let watched = walk.watched(steps).await?;
+    walk.watched(WARM_UP_STEPS, Heard::Peer).await?;
+    let watched = walk.watched(steps, Heard::Peer).await?;
+    let noticed = walk.watched(steps, Heard::Anything).await?;
     Ok(Figures {
         nodes,
         steps,
@@ -93,6 +103,7 @@ async fn measure(options: Options) -> Result<Figures> {
         resident_peak_bytes,
         unwatched,
         watched,
+        noticed,
     })
 }
 
@@ -104,9 +115,18 @@ async fn known(node: &Node, id: u32) -> Result<()> {
     Ok(())
 }
 
+/// What a watcher waits for.
+#[derive(Clone, Copy)]
+enum Heard {
+    /// The peer that came.
+    Peer,
+    /// One event, as the watcher of Tailscale's benchmark waits for one notice.
+    Anything,
+}
+
 /// Peers come and go.
 struct Walk {
-    control: ControlProcess,
+    control: ControlHandle,
     node: Node,
     /// Who comes next.
     next: u32,
@@ -125,17 +145,20 @@ impl Walk {
         meter.end(&mut self.control, steps).await
     }
 
-    /// Step by step.
-    async fn watched(&mut self, steps: u32) -> Result<CostMicros> {
+    /// Step by step: the next when the watcher has heard of the one before.
+    async fn watched(&mut self, steps: u32, heard: Heard) -> Result<CostMicros> {
         let mut watch = self.node.watch();
         let meter = self.begin().await?;
         let end = self.next + steps;
         let walked = async {
             for id in self.next..end {
                 self.control.step().await?;
-                heard_of(&mut watch, NodeId(id.into())).await?;
+                match heard {
+                    Heard::Peer => heard_of(&mut watch, NodeId(id.into())).await?,
+                    Heard::Anything => drop(watch.next().await?),
+                }
             }
-            anyhow::Ok(())
+            known(&self.node, end - 1).await
         };
         timeout(PATIENCE, walked).await.context("too slow")??;
         self.next = end;
@@ -170,7 +193,7 @@ struct Meter {
 }
 
 impl Meter {
-    async fn end(self, control: &mut ControlProcess, steps: u32) -> Result<CostMicros> {
+    async fn end(self, control: &mut ControlHandle, steps: u32) -> Result<CostMicros> {
         let wall = self.began_at.elapsed();
         let node_cpu = processor_time().saturating_sub(self.node_cpu);
         let control_cpu = control.processor_time().await?.saturating_sub(self.control_cpu);

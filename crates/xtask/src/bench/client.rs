@@ -5,8 +5,9 @@
 //!
 //! - Theirs run in one process with their server. Without a watcher a test hook inside the client says that it knows the peer.
 //!   With one, any notice counts, and a step may cause two, so that steps overlap.
-//! - Ours run in another process than the server, which costs two more switches. A watcher waits for the very peer. Without a
-//!   watcher steps are sent in a row, which is another thing: it tells the work without the wait.
+//! - Ours run twice: with the server in a process of its own, which costs two more switches and tells what each of them uses up,
+//!   and together with it as theirs. "Watched": a watcher waits for the very peer. "Noticed": for one event, as theirs. "In a row":
+//!   nobody waits, which tells the work without the wait.
 
 use std::fmt;
 use std::fs;
@@ -47,6 +48,7 @@ struct Ours {
     resident_peak_bytes: f64,
     unwatched: CostMicros,
     watched: CostMicros,
+    noticed: CostMicros,
 }
 
 /// What a step costs, in microseconds.
@@ -63,7 +65,7 @@ struct Theirs {
     /// From the start of the node until it is up, as Go writes a span.
     up: String,
     unwatched_us: f64,
-    watched_us: f64,
+    noticed_us: f64,
 }
 
 /// Builds both, measures one after the other, and prints the table.
@@ -80,12 +82,16 @@ pub(super) fn run(options: &Options, phases: &mut Phases) -> Result<()> {
     })?;
     let mut rows = Vec::new();
     for &nodes in &options.nodes {
-        let ours = phases
-            .run(&format!("ours among {nodes}"), || Ours::measure(&ours, nodes, options.steps))?;
+        let apart = phases.run(&format!("ours among {nodes}"), || {
+            Ours::measure(&ours, nodes, options.steps, &[])
+        })?;
+        let together = phases.run(&format!("ours among {nodes}, with its server"), || {
+            Ours::measure(&ours, nodes, options.steps, &["--together"])
+        })?;
         let theirs = phases.run(&format!("Tailscale's among {nodes}"), || {
             Theirs::measure(&theirs, nodes, options.steps)
         })?;
-        rows.push(Row { nodes, ours, theirs });
+        rows.push(Row { nodes, apart, together, theirs });
     }
     println!("\n{}\n\n{HEAD}", heading(&version()?)?);
     for row in rows {
@@ -95,9 +101,10 @@ pub(super) fn run(options: &Options, phases: &mut Phases) -> Result<()> {
 }
 
 impl Ours {
-    fn measure(program: &Path, nodes: u32, steps: u32) -> Result<Self> {
+    fn measure(program: &Path, nodes: u32, steps: u32, how: &[&str]) -> Result<Self> {
         let mut command = Command::new(program);
-        command.arg("measure").args(["--nodes", &nodes.to_string(), "--steps", &steps.to_string()]);
+        command.args(["measure", "--nodes", &nodes.to_string(), "--steps", &steps.to_string()]);
+        command.args(how);
         Ok(serde_json::from_str(&output(&mut command)?)?)
     }
 }
@@ -134,36 +141,43 @@ fn parse(printed: &str) -> Result<Theirs> {
     let up = printed.lines().find_map(|line| Some(line.split_once("netmap processed in ")?.1));
     let up = up.context("no first map")?.trim().to_owned();
     ensure!(!up.is_empty(), "no time of the first map");
-    let (unwatched_us, watched_us) =
+    let (unwatched_us, noticed_us) =
         (of("BenchmarkGiantTailnet")?, of("BenchmarkGiantTailnetBusWatcher")?);
-    Ok(Theirs { up, unwatched_us, watched_us })
+    Ok(Theirs { up, unwatched_us, noticed_us })
 }
 
 const HEAD: &str = "\
-| peers | first map | of it CPU | resident at most | steps in a row | CPU node, server | watched step | CPU node, server \
-| Tailscale: up | step | watched step | to our watched step |
-|---|---|---|---|---|---|---|---|---|---|---|---|";
+| peers | first map | of it CPU | resident at most | in a row | CPU node, server | watched | CPU node, server \
+| together: in a row | watched | noticed | Tailscale: up | step | noticed | step to watched, noticed to noticed |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 /// What there is to tell of a size.
 struct Row {
     nodes: u32,
-    ours: Ours,
+    /// With the server in a process of its own.
+    apart: Ours,
+    /// With the server in the same process, as theirs.
+    together: Ours,
     theirs: Theirs,
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { nodes, ours, theirs } = self;
-        write!(f, "| {nodes} | {:.0} ms ", ours.first_map_ms)?;
-        write!(f, "| {:.0} ms | {:.0} MB ", ours.first_map_cpu_ms, ours.resident_peak_bytes / 1e6)?;
-        for cost in [&ours.unwatched, &ours.watched] {
+        let Self { nodes, apart, together, theirs } = self;
+        write!(f, "| {nodes} | {:.0} ms ", apart.first_map_ms)?;
+        write!(f, "| {:.0} ms ", apart.first_map_cpu_ms)?;
+        write!(f, "| {:.0} MB ", apart.resident_peak_bytes / 1e6)?;
+        for cost in [&apart.unwatched, &apart.watched] {
             write!(f, "| {:.1} us ", cost.wall)?;
             write!(f, "| {:.1} us, {:.1} us ", cost.node_cpu, cost.control_cpu)?;
         }
+        for cost in [&together.unwatched, &together.watched, &together.noticed] {
+            write!(f, "| {:.1} us ", cost.wall)?;
+        }
         write!(f, "| {} | {:.0} us ", theirs.up, theirs.unwatched_us)?;
-        let [step, watched] =
-            [theirs.unwatched_us, theirs.watched_us].map(|us| us / ours.watched.wall);
-        write!(f, "| {:.0} us | {step:.1} and {watched:.1} times |", theirs.watched_us)
+        let step = theirs.unwatched_us / together.watched.wall;
+        let noticed = theirs.noticed_us / together.noticed.wall;
+        write!(f, "| {:.0} us | {step:.1} and {noticed:.1} times |", theirs.noticed_us)
     }
 }
 
@@ -180,7 +194,7 @@ mod tests {
             largetailnet_test.go:145: initial 10000-peer netmap processed in 1.004185673s\n\
             BenchmarkGiantTailnetBusWatcher-2   \t    2000\t    120757 ns/op\nPASS";
         let expected =
-            Theirs { up: "1.004185673s".to_owned(), unwatched_us: 291.113, watched_us: 120.757 };
+            Theirs { up: "1.004185673s".to_owned(), unwatched_us: 291.113, noticed_us: 120.757 };
         assert_eq!(parse(printed).unwrap(), expected);
         assert!(parse("PASS").is_err());
     }
