@@ -9,6 +9,7 @@
 
 mod client_state;
 mod frame;
+mod frame_buffer;
 mod login;
 mod nacl;
 mod outbox;
@@ -19,6 +20,7 @@ pub use client_state::{Action, ClientState, CloseReason};
 pub use frame::{
     ClientFrame, FrameError, FrameReader, HEADER_BYTES, PING_BYTES, PeerGoneReason, ServerFrame,
 };
+pub use frame_buffer::FrameBuffer;
 pub use login::{ClientInfo, ClientLogin, Login, LoginError, ServerInfo, ServerLogin};
 pub use nacl::NONCE_BYTES;
 pub use outbox::{Batch, Outbox, PEER_GONE_MAX, QUEUE_BYTES_MAX, QUEUE_PACKETS_MAX};

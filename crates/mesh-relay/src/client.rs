@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
+use futures_util::task::AtomicWaker;
 use mesh_derp::{Batch, Outbox};
 use mesh_keys::NodePublic;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// One logged-in connection: a key, what waits to be written, and a way to cut it.
@@ -19,8 +20,8 @@ pub(crate) struct Client {
     active: AtomicBool,
     /// `None` once the connection has left.
     outbox: Mutex<Option<Outbox>>,
-    /// Told when the outbox ceases to be empty.
-    wake: Notify,
+    /// Whose task is to be woken when the outbox ceases to be empty.
+    waker: AtomicWaker,
 }
 
 impl Client {
@@ -31,7 +32,7 @@ impl Client {
             cut: relay.child_token(),
             active: AtomicBool::new(false),
             outbox: Mutex::new(Some(Outbox::default())),
-            wake: Notify::new(),
+            waker: AtomicWaker::new(),
         }
     }
 
@@ -56,7 +57,7 @@ impl Client {
         let pushed = push(outbox);
         drop(guard);
         if was_empty {
-            self.wake.notify_one();
+            self.waker.wake();
         }
         Some(pushed)
     }
@@ -73,9 +74,9 @@ impl Client {
         }
     }
 
-    /// Waits until the outbox has ceased to be empty.
-    pub(crate) async fn woken(&self) {
-        self.wake.notified().await;
+    /// Has `waker` woken when the outbox ceases to be empty from here on.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
     }
 
     /// Takes nothing more, and says which packets waited in vain.

@@ -1,29 +1,39 @@
-//! A connection from its login to its end, and the reader in between.
+//! A connection from its login to its end: one task that writes what waits for the client, and handles what it sends.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use mesh_derp::{
-    Action, ClientFrame, ClientState, CloseReason, FrameError, FrameReader, Login, LoginError,
+    Action, ClientFrame, ClientState, CloseReason, FrameBuffer, FrameError, Login, LoginError,
     NONCE_BYTES, PacketKind, PeerGoneReason, Tally,
 };
 use mesh_keys::NodePublic;
 use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::client::Client;
+use crate::link::Link;
 use crate::relay::{LOGIN_DEADLINE, Shared};
 use crate::stats::{DropReason, LocalCounts};
 use crate::writer::{Writer, write_all};
 
-/// Bytes that a read asks for: a TLS record holds no more.
-const READ_BYTES: usize = 16 << 10;
+/// Bytes that a read before the login asks for.
+const READ_BYTES: usize = 4 << 10;
+
+/// After so many bytes of a client that are handled, or for it that are written, others get their turn.
+pub(crate) const TURN_BYTES: usize = 64 << 10;
+
+/// How long saying goodbye may take.
+const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Destinations that a connection remembers before it looks for some to forget.
 const ROUTES_KEPT_MIN: usize = 64;
@@ -51,8 +61,6 @@ pub(crate) enum ConnectionError {
     Closed(#[from] CloseReason),
     #[error("client takes in nothing")]
     WriteTimeout,
-    #[error("writer ended: {0}")]
-    Writer(#[from] tokio::task::JoinError),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -61,35 +69,34 @@ pub(crate) enum ConnectionError {
 ///
 /// `input` holds what was read already, `out` what is still to be written before the greeting; `permit` is
 /// the connection's place among those that have not logged in.
-pub(crate) async fn serve<IO>(
+pub(crate) async fn serve(
     shared: Arc<Shared>,
-    mut io: IO,
+    mut link: impl Link,
     mut input: BytesMut,
     out: Vec<u8>,
     permit: OwnedSemaphorePermit,
-) -> Result<(), ConnectionError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let login = log_in(&shared, &mut io, &mut input, out);
+) -> Result<(), ConnectionError> {
+    let login = log_in(&shared, &mut link, &mut input, out);
     let login = shared.within(LOGIN_DEADLINE, login).await?;
     let mut first = Vec::new();
     login.encode_server_info(random_nonce()?, &mut first);
     let mut connection = Connection::join(shared, &login)?;
     drop((login, permit));
 
-    let client = Arc::clone(&connection.client);
-    let (mut reader, writer) = tokio::io::split(io);
-    let stats = Arc::clone(&connection.shared.stats);
-    let writer = Writer { client: Arc::clone(&client), stats }.spawn(writer, first);
-    let read = tokio::select! {
+    let cut = connection.client.cut.clone();
+    let mut writer = Writer::new(Arc::clone(&connection.shared.stats), first);
+    let result = tokio::select! {
         biased;
-        () = client.cut.cancelled() => Ok(()),
-        read = connection.read(&mut reader, input) => read,
+        () = cut.cancelled() => Ok(()),
+        result = connection.run(&mut link, &mut writer, input) => result,
     };
-    drop(connection);
-    client.cut.cancel();
-    read.and(writer.await?)
+    drop((connection, writer));
+    if matches!(result, Err(ConnectionError::WriteTimeout)) {
+        return result;
+    }
+    // What the client still hears is not worth an error.
+    let _ = timeout(CLOSE_DEADLINE, link.shutdown()).await;
+    result
 }
 
 async fn log_in<IO>(
@@ -143,6 +150,7 @@ struct Connection {
     /// How many routes there are to be until those are forgotten that lead nowhere.
     routes_kept: usize,
     counts: LocalCounts,
+    frames: FrameBuffer,
 }
 
 impl Connection {
@@ -161,29 +169,54 @@ impl Connection {
             routes: HashMap::new(),
             routes_kept: ROUTES_KEPT_MIN,
             counts: LocalCounts::default(),
+            frames: FrameBuffer::default(),
         })
     }
 
-    /// Reads and handles frames to the end of the stream.
-    async fn read<R: AsyncRead + Unpin>(
+    /// Writes what waits for the client and handles what it sends, `input` first, until one of both ends.
+    async fn run(
         &mut self,
-        io: &mut R,
-        mut input: BytesMut,
+        link: &mut impl Link,
+        writer: &mut Writer,
+        input: BytesMut,
     ) -> Result<(), ConnectionError> {
-        let mut frames = FrameReader::new();
-        loop {
-            let mut rest = &input[..];
-            while let Some(frame) = frames.next_from_client(&mut rest)? {
-                self.handle_frame(&frame)?;
-            }
-            let taken = input.len() - rest.len();
-            input.advance(taken);
+        self.take(&input)?;
+        drop(input);
+        poll_fn(|cx| {
+            self.client.register(cx.waker());
+            writer.poll_write(link, &self.client, cx)?;
+            self.poll_read(link, cx)
+        })
+        .await
+    }
+
+    /// Handles what has come, at most a turn's worth. Ready at the end alone.
+    fn poll_read(
+        &mut self,
+        link: &mut impl Link,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ConnectionError>> {
+        let mut bytes = 0;
+        while bytes < TURN_BYTES {
+            let received = link.poll_receive(cx, |chunk| self.take(chunk));
             self.counts.flush(&self.shared.stats);
-            if input.is_empty() && input.capacity() > 2 * READ_BYTES {
-                input = BytesMut::new();
+            match received? {
+                Poll::Ready(0) => {
+                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
+                }
+                Poll::Ready(more) => bytes += more,
+                Poll::Pending => return Poll::Pending,
             }
-            read_more(io, &mut input).await?;
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn take(&mut self, chunk: &[u8]) -> Result<(), ConnectionError> {
+        let mut frames = std::mem::take(&mut self.frames);
+        let taken = frames.take(chunk, |frame| self.handle_frame(frame));
+        self.frames = frames;
+        taken
     }
 
     fn handle_frame(&mut self, frame: &ClientFrame<'_>) -> Result<(), ConnectionError> {

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::connection::{self, ConnectionError, read_more};
+use crate::link::Link;
 use crate::relay::Shared;
 use crate::writer::write_all;
 
@@ -118,14 +119,11 @@ pub(crate) fn hex_of(key: &NodePublic) -> String {
 }
 
 /// Answers requests on a connection until one upgrades it, then serves DERP.
-pub(crate) async fn serve<IO>(
+pub(crate) async fn serve(
     shared: Arc<Shared>,
-    mut io: IO,
+    mut io: impl Link,
     permit: OwnedSemaphorePermit,
-) -> Result<(), ConnectionError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) -> Result<(), ConnectionError> {
     let mut input = BytesMut::new();
     for left in (0..REQUESTS_MAX).rev() {
         let exchange = exchange(&shared, &mut io, &mut input, left > 0);

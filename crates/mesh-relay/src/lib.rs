@@ -5,20 +5,22 @@
 //! ([`Relay::serve_upgraded`]). What frames mean and who waits for what is decided in `mesh-derp`; here are
 //! the sockets, the tasks and the table of clients.
 //!
-//! Each client has a reader and a writer task. A reader looks up whom a packet is for and puts it into that
-//! client's outbox, which forgets its oldest packets rather than grow; the writer empties its own client's
-//! outbox in one write. No reader ever waits for a writer.
+//! Each client has one task. It writes what waits in its own outbox, all in one write. Then it reads, looks up whom a packet
+//! is for and puts it into that client's outbox, which forgets its oldest packets rather than grow. Nobody's reading waits
+//! for anybody's writing.
 
 mod certificate;
 mod client;
 mod connection;
 mod door;
+mod link;
 mod listener;
 pub mod metrics;
 mod registry;
 mod relay;
 mod stats;
 mod stun;
+mod wide;
 mod writer;
 
 pub use certificate::{Certificate, CertificateError, generate_self_signed, meta_certificate};

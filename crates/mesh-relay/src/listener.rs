@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::connection::ConnectionError;
 use crate::door;
 use crate::relay::{Shared, log_end};
+use crate::wide::Wide;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -142,7 +143,7 @@ async fn serve_tls(
     permit: OwnedSemaphorePermit,
 ) -> Result<(), ConnectionError> {
     set_socket_options(&socket)?;
-    let handshake = async { Ok(tls.accept(socket).await?) };
+    let handshake = async { Ok(tls.accept(Wide::new(socket)).await?) };
     let stream = shared.within(HANDSHAKE_DEADLINE, handshake).await?;
     door::serve(shared, stream, permit).await
 }

@@ -19,6 +19,7 @@ use crate::listener::{self, ServiceHandle};
 use crate::registry::Registry;
 use crate::stats::RelayStats;
 use crate::stun;
+use crate::wide::Wide;
 
 /// How long a client may take from its upgrade until its login is there, however many bytes it sends.
 pub const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -118,6 +119,7 @@ impl Relay {
     {
         let Some(permit) = self.enter().await else { return };
         let shared = Arc::clone(&self.shared);
+        let io = Wide::new(io);
         log_end(connection::serve(shared, io, BytesMut::new(), Vec::new(), permit).await);
     }
 
@@ -130,7 +132,7 @@ impl Relay {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Some(permit) = self.enter().await else { return };
-        log_end(door::serve(Arc::clone(&self.shared), io, permit).await);
+        log_end(door::serve(Arc::clone(&self.shared), Wide::new(io), permit).await);
     }
 
     /// Listens for TLS on `addr` and serves whoever comes, until the relay is cancelled.

@@ -2,17 +2,18 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use mesh_derp::{Batch, ServerFrame};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, interval_at, timeout};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::{Instant, Interval, Sleep, interval_at, sleep, timeout};
 
 use crate::client::Client;
-use crate::connection::ConnectionError;
+use crate::connection::{ConnectionError, TURN_BYTES};
 use crate::stats::{DropReason, RelayStats};
 
 /// How long a write may make no progress until the connection is cut.
@@ -25,108 +26,99 @@ pub const KEEPALIVE_PERIOD: Duration = Duration::from_mins(1);
 /// Spreads the keepalives of clients that came together.
 const KEEPALIVE_JITTER_MS: u64 = 5000;
 
-/// How long saying goodbye may take.
-const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
-
 /// Bytes of buffer that are kept from one write to the next.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
-/// Writes to one client.
+/// What is being written to one client.
 pub(crate) struct Writer {
-    pub(crate) client: Arc<Client>,
-    pub(crate) stats: Arc<RelayStats>,
+    stats: Arc<RelayStats>,
+    bytes: Vec<u8>,
+    /// How many of them are written.
+    written: usize,
+    /// The packets among them.
+    batch: Batch,
+    keepalive: Interval,
+    /// When the write is given up: there once it does not go on at once.
+    gives_up: Option<Pin<Box<Sleep>>>,
 }
 
 impl Writer {
-    /// Starts the task that writes `first` to `io`, then whatever waits, until the client is cut; it cuts
-    /// the client itself when a write fails.
-    pub(crate) fn spawn<W>(
-        self,
-        io: W,
-        first: Vec<u8>,
-    ) -> AbortOnDropHandle<Result<(), ConnectionError>>
-    where
-        W: AsyncWrite + Unpin + Send + 'static,
-    {
-        AbortOnDropHandle::new(tokio::spawn(self.run(io, first)))
-    }
-
-    async fn run<W: AsyncWrite + Unpin>(
-        self,
-        mut io: W,
-        first: Vec<u8>,
-    ) -> Result<(), ConnectionError> {
-        let cut = self.client.cut.clone();
-        let result = tokio::select! {
-            biased;
-            () = cut.cancelled() => Ok(()),
-            result = self.write_on(&mut io, first) => result,
-        };
-        cut.cancel();
-        if matches!(result, Err(ConnectionError::WriteTimeout)) {
-            self.stats.write_timeouts.fetch_add(1, Ordering::Relaxed);
-        }
-        let _ = timeout(CLOSE_DEADLINE, io.shutdown()).await;
-        result
-    }
-
-    async fn write_on<W: AsyncWrite + Unpin>(
-        &self,
-        io: &mut W,
-        mut bytes: Vec<u8>,
-    ) -> Result<(), ConnectionError> {
+    /// Begins with `bytes`.
+    pub(crate) fn new(stats: Arc<RelayStats>, bytes: Vec<u8>) -> Self {
         let period = KEEPALIVE_PERIOD + jitter();
-        let mut keepalive = interval_at(Instant::now() + period, period);
-        let mut batch = Batch::default();
+        let keepalive = interval_at(Instant::now() + period, period);
+        Self { stats, bytes, written: 0, batch: Batch::default(), keepalive, gives_up: None }
+    }
+
+    /// Writes what waits for the client, as far as `io` takes it and for one turn, and keeps the connection alive.
+    pub(crate) fn poll_write(
+        &mut self,
+        io: &mut (impl AsyncWrite + Unpin),
+        client: &Client,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ConnectionError> {
+        let mut bytes_left = TURN_BYTES;
         loop {
-            if !bytes.is_empty() {
-                self.write_batch(io, &bytes, batch).await?;
-                bytes.clear();
-                bytes.shrink_to(KEPT_BYTES_MAX);
-            }
-            batch = self.client.drain(&mut bytes);
-            if bytes.is_empty() {
-                tokio::select! {
-                    biased;
-                    () = self.client.woken() => {}
-                    _ = keepalive.tick() => {
-                        ServerFrame::KeepAlive.encode(&mut bytes);
-                        self.client.release_memory();
-                    }
+            if !self.bytes.is_empty() {
+                match self.poll_batch(io, cx) {
+                    Poll::Ready(written) => written?,
+                    Poll::Pending => return self.check_progress(cx),
                 }
             }
+            if bytes_left == 0 {
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+            self.batch = client.drain(&mut self.bytes);
+            bytes_left = bytes_left.saturating_sub(self.bytes.len());
+            if self.bytes.is_empty() {
+                if self.keepalive.poll_tick(cx).is_pending() {
+                    return Ok(());
+                }
+                // A quiet time: nothing large is going on.
+                client.release_memory();
+                self.bytes = Vec::new();
+                ServerFrame::KeepAlive.encode(&mut self.bytes);
+            }
         }
     }
 
-    async fn write_batch<W: AsyncWrite + Unpin>(
-        &self,
-        io: &mut W,
-        bytes: &[u8],
-        batch: Batch,
-    ) -> Result<(), ConnectionError> {
-        // Counted as failed unless it succeeds, also if the task is cut in between.
-        let mut outcome = Outcome { stats: &self.stats, batch, written: false };
-        write_all(io, bytes).await?;
-        outcome.written = true;
-        Ok(())
+    /// Writes and flushes what there is.
+    fn poll_batch(
+        &mut self,
+        io: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.written < self.bytes.len() {
+            match ready!(Pin::new(&mut *io).poll_write(cx, &self.bytes[self.written..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.written += written,
+            }
+            self.gives_up = None;
+        }
+        ready!(Pin::new(io).poll_flush(cx))?;
+        self.gives_up = None;
+        self.stats.sent.add(&std::mem::take(&mut self.batch));
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES_MAX);
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives up if the write has made no progress for too long.
+    fn check_progress(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        let gives_up = self.gives_up.get_or_insert_with(|| Box::pin(sleep(WRITE_DEADLINE)));
+        if gives_up.as_mut().poll(cx).is_pending() {
+            return Ok(());
+        }
+        self.stats.write_timeouts.fetch_add(1, Ordering::Relaxed);
+        Err(ConnectionError::WriteTimeout)
     }
 }
 
-/// Counts a batch of packets when its write is over.
-struct Outcome<'a> {
-    stats: &'a RelayStats,
-    batch: Batch,
-    written: bool,
-}
-
-impl Drop for Outcome<'_> {
+impl Drop for Writer {
     fn drop(&mut self) {
-        let counters = if self.written {
-            &self.stats.sent
-        } else {
-            self.stats.dropped(DropReason::WriteFailed)
-        };
-        counters.add(&self.batch);
+        self.stats.dropped(DropReason::WriteFailed).add(&self.batch);
     }
 }
 
