@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use thiserror::Error;
 
 /// Longest request that is looked at, in bytes. Clients send 40.
-pub const REQUEST_BYTES_MAX: usize = 512;
+const REQUEST_BYTES_MAX: usize = 512;
 
 const HEADER_BYTES: usize = 20;
 const BINDING_REQUEST: [u8; 2] = [0x00, 0x01];
@@ -70,8 +70,10 @@ pub enum StunError {
 
 /// Reads a binding request of a Tailscale client.
 pub fn parse_binding_request(datagram: &[u8]) -> Result<TransactionId, StunError> {
+    let header = split_header(datagram, BINDING_REQUEST);
+    let header = header.filter(|_| datagram.len() <= REQUEST_BYTES_MAX);
     let Header { transaction, rest: mut attributes, .. } =
-        split_header(datagram, BINDING_REQUEST).ok_or(StunError::NotBindingRequest)?;
+        header.ok_or(StunError::NotBindingRequest)?;
     let mut from_client = false;
     let mut last_fingerprint = None;
     while !attributes.is_empty() {

@@ -23,6 +23,22 @@ fn request_of_a_client_is_written_and_read() {
 }
 
 #[test]
+fn request_that_is_far_too_long_is_none() {
+    let padded = |bytes: u16| {
+        let mut datagram = REQUEST[..32].to_vec();
+        datagram.extend([[0x80, 0x00], (bytes - 44).to_be_bytes()].concat());
+        datagram.resize(usize::from(bytes) - 8, 0);
+        datagram[2..4].copy_from_slice(&(bytes - 20).to_be_bytes());
+        let fingerprint = fingerprint(&datagram);
+        datagram.extend([0x80, 0x28, 0x00, 0x04]);
+        datagram.extend(fingerprint);
+        parse_binding_request(&datagram)
+    };
+    assert_eq!(padded(512), Ok(TRANSACTION));
+    assert_eq!(padded(516), Err(StunError::NotBindingRequest));
+}
+
+#[test]
 fn response_tells_the_sender_its_address() {
     let check = |sender: &str, golden: &[u8]| {
         let sender = sender.parse().expect("address");

@@ -20,7 +20,8 @@ async fn check(listen: &str, from: &str, to: &str, response_bytes: usize) -> any
         socket.send_to(datagram, to).await?;
     }
     let mut response = [0; 100];
-    let (bytes, _) = socket.recv_from(&mut response).await?;
+    let (bytes, answered_from) = socket.recv_from(&mut response).await?;
+    assert_eq!(answered_from, to);
     assert_eq!(bytes, response_bytes);
     assert_eq!(response[8..20], REQUEST[8..20], "the same transaction");
     let port = u16::from_be_bytes([response[26] ^ 0x21, response[27] ^ 0x12]);
@@ -44,4 +45,11 @@ async fn requests_are_answered_over_ipv6() {
 #[tokio::test]
 async fn ipv4_at_a_socket_for_both_is_told_as_ipv4() {
     check("[::]:0", "127.0.0.1:0", "127.0.0.1", 32).await.expect("an answer");
+}
+
+/// All of 127/8 is this machine, which answers from 127.0.0.1 if it is not told otherwise.
+#[tokio::test]
+async fn answers_come_from_the_address_that_was_asked() {
+    check("0.0.0.0:0", "127.0.0.1:0", "127.0.0.2", 32).await.expect("an answer");
+    check("[::]:0", "127.0.0.1:0", "127.0.0.2", 32).await.expect("an answer");
 }
