@@ -114,6 +114,40 @@ fn packets_wait_for_the_handshake_and_arrive_in_order() {
 }
 
 #[test]
+fn two_who_call_each_other_at_once_have_a_session_at_once() {
+    for first in [false, true] {
+        let (mut one, mut other) = (End::new(1), End::new(2));
+        one.send(other.key, &packet(1));
+        other.send(one.key, &packet(2));
+        let (from_one, from_other) = (one.take_sent(), other.take_sent());
+        // A stock client takes no second initiation within 20 ms: none may be needed.
+        let (near, far) = if first { (&mut one, &mut other) } else { (&mut other, &mut one) };
+        let (to_near, to_far) = if first { (from_other, from_one) } else { (from_one, from_other) };
+        near.receive(&to_near[0], far.key).expect("an initiation");
+        far.receive(&to_far[0], near.key).expect("an initiation");
+        for end in [&mut *near, &mut *far] {
+            let kinds: Vec<u8> = end.sent.iter().map(|(_, datagram)| datagram[0]).collect();
+            assert_eq!(kinds, [2], "a response and no more");
+        }
+        settle(&mut one, &mut other);
+        assert_eq!(other.received, [(one.key, packet(1))]);
+        assert_eq!(one.received, [(other.key, packet(2))]);
+    }
+}
+
+#[test]
+fn packets_of_the_one_called_wait_for_the_caller() {
+    let (mut one, mut other) = (End::new(1), End::new(2));
+    other.send(one.key, &packet(2));
+    // Its own initiation is lost.
+    other.take_sent();
+    one.send(other.key, &packet(1));
+    settle(&mut one, &mut other);
+    assert_eq!(other.received, [(one.key, packet(1))]);
+    assert_eq!(one.received, [(other.key, packet(2))]);
+}
+
+#[test]
 fn three_peers_do_not_get_each_others_packets() {
     let (mut hub, mut one, mut other) = (End::new(1), End::new(2), End::new(3));
     for spoke in [&mut one, &mut other] {
