@@ -91,6 +91,10 @@ pub struct Tunnels {
 struct Tunnel {
     key: NodePublic,
     tunn: Box<Tunn>,
+    /// The number of our initiation that was answered last, until it is answered again.
+    answered: Option<u32>,
+    /// Whether the next tick begins a handshake.
+    begins_again: bool,
 }
 
 impl Tunnels {
@@ -127,7 +131,7 @@ impl Tunnels {
             return;
         }
         let slot = self.slot_for(peer);
-        if let Some(Tunnel { key, tunn }) = self.slots[slot].as_mut() {
+        if let Some(Tunnel { key, tunn, .. }) = self.slots[slot].as_mut() {
             // An error is that a new handshake is not due yet: the packet waits for the one under way.
             deliver(*key, tunn.encapsulate(packet, &mut self.scratch), &mut emit).ok();
         }
@@ -146,8 +150,20 @@ impl Tunnels {
     ) -> Result<NodePublic, DatagramError> {
         let slot = self.slot_of(from, datagram, is_peer, &mut emit)?;
         let tunnel = self.slots.get_mut(slot).and_then(Option::as_mut);
-        let Tunnel { key, tunn } = tunnel.ok_or(DatagramError::NoTunnel)?;
-        deliver(*key, tunn.decapsulate(from, datagram, &mut self.scratch), &mut emit)?;
+        let Tunnel { key, tunn, answered, begins_again } = tunnel.ok_or(DatagramError::NoTunnel)?;
+        let result = tunn.decapsulate(from, datagram, &mut self.scratch);
+        if let Some(initiation) = answered_initiation(datagram) {
+            if matches!(result, TunnResult::WriteToNetwork(_)) {
+                *answered = Some(initiation);
+            } else if matches!(result, TunnResult::Err(WireGuardError::UnexpectedPacket))
+                && answered.take_if(|answered| *answered == initiation).is_some()
+            {
+                // Two copies of it came by two ways, and both were answered. The peer goes by its last answer, so the session
+                // of the first is none. Not at once: stock clients take no other initiation for 20 ms.
+                *begins_again = true;
+            }
+        }
+        deliver(*key, result, &mut emit)?;
         // What has waited for a session is sent, each call gives one. An answered initiation gives none yet: asked now, the
         // tunnel would begin a handshake of its own, and forget one that is under way.
         if matches!(datagram.first(), Some(2 | 4)) {
@@ -162,11 +178,25 @@ impl Tunnels {
     pub fn handle_tick(&mut self, mut emit: impl FnMut(Output<'_>)) {
         self.limiter.reset_count();
         for slot in 0..self.slots.len() {
-            let Some(Tunnel { key, tunn }) = self.slots[slot].as_mut() else { continue };
+            let Some(Tunnel { key, tunn, begins_again, .. }) = self.slots[slot].as_mut() else {
+                continue;
+            };
             let key = *key;
+            if std::mem::take(begins_again) {
+                let initiation = tunn.format_handshake_initiation(&mut self.scratch, true);
+                deliver(key, initiation, &mut emit).ok();
+            }
             if deliver(key, tunn.update_timers(&mut self.scratch), &mut emit).is_err() {
                 self.remove(&key);
             }
+        }
+    }
+
+    /// Has the next tick begin a handshake with a peer, if there is a tunnel.
+    pub fn renew(&mut self, peer: &NodePublic) {
+        let slot = self.by_key.get(peer).map(|slot| *slot as usize);
+        if let Some(tunnel) = slot.and_then(|slot| self.slots[slot].as_mut()) {
+            tunnel.begins_again = true;
         }
     }
 
@@ -248,7 +278,8 @@ impl Tunnels {
         let public = PublicKey::from(*peer.as_bytes());
         let limiter = Some(Arc::clone(&self.limiter));
         let tunn = Tunn::new(self.private.clone(), public, None, None, slot, limiter);
-        self.slots[slot as usize] = Some(Tunnel { key: *peer, tunn: Box::new(tunn) });
+        self.slots[slot as usize] =
+            Some(Tunnel { key: *peer, tunn: Box::new(tunn), answered: None, begins_again: false });
         self.by_key.insert(*peer, slot);
         slot as usize
     }
@@ -265,6 +296,14 @@ enum Delivered {
     Nothing,
     Datagram,
     Packet,
+}
+
+/// The number of the initiation that a datagram answers, if it is an answer.
+fn answered_initiation(datagram: &[u8]) -> Option<u32> {
+    match Tunn::parse_incoming_packet(datagram).ok()? {
+        Packet::HandshakeResponse(response) => Some(response.receiver_idx),
+        Packet::HandshakeInit(_) | Packet::PacketCookieReply(_) | Packet::PacketData(_) => None,
+    }
 }
 
 /// Hands on what a tunnel has given.

@@ -61,6 +61,14 @@ impl End {
         initiation.to_vec()
     }
 
+    fn tick(&mut self) {
+        let sent = &mut self.sent;
+        self.tunnels.handle_tick(|output| match output {
+            Output::Datagram { peer, bytes } => sent.push((Some(peer), bytes.to_vec())),
+            Output::Packet { .. } | Output::Cookie(_) => panic!("{output:?} of a tick"),
+        });
+    }
+
     fn take_sent(&mut self) -> Vec<Vec<u8>> {
         self.sent.drain(..).map(|(_, datagram)| datagram).collect()
     }
@@ -133,6 +141,45 @@ fn two_who_call_each_other_at_once_have_a_session_at_once() {
         assert_eq!(other.received, [(one.key, packet(1))]);
         assert_eq!(one.received, [(other.key, packet(2))]);
     }
+}
+
+/// The `tailscale` crate answers every copy of an initiation, stock clients now and then two.
+#[test]
+fn one_whose_initiation_was_answered_twice_begins_again_at_the_next_tick() {
+    let (mut one, mut other) = (End::new(1), End::new(2));
+    one.send(other.key, &packet(1));
+    let initiation = one.take_sent().remove(0);
+    other.receive(&initiation, one.key).expect("an initiation");
+    let answer = other.take_sent().remove(0);
+    one.receive(&answer, other.key).expect("its answer");
+    one.take_sent();
+    assert!(one.receive(&answer, other.key).is_err());
+    one.tick();
+    assert_eq!(one.sent.len(), 1, "another handshake");
+    settle(&mut one, &mut other);
+    assert!(one.receive(&answer, other.key).is_err());
+    one.tick();
+    assert!(one.sent.is_empty(), "an answer of long ago");
+    one.send(other.key, &packet(3));
+    settle(&mut one, &mut other);
+    assert_eq!(other.received.last(), Some(&(one.key, packet(3))));
+}
+
+#[test]
+fn who_may_have_been_started_anew_is_called_at_the_next_tick() {
+    let (mut one, mut other) = (End::new(1), End::new(2));
+    one.tunnels.renew(&other.key);
+    one.send(other.key, &packet(1));
+    settle(&mut one, &mut other);
+    one.tick();
+    assert!(one.sent.is_empty(), "without a tunnel there was nothing to renew");
+    other = End::new(2);
+    one.tunnels.renew(&other.key);
+    one.tick();
+    settle(&mut one, &mut other);
+    one.send(other.key, &packet(2));
+    settle(&mut one, &mut other);
+    assert_eq!(other.received, [(one.key, packet(2))]);
 }
 
 #[test]
