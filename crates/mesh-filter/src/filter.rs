@@ -92,6 +92,11 @@ impl Filter {
         self.locals = to_set(locals);
     }
 
+    /// Whether an address is the node's, or of a route that it serves.
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        self.locals.contains(address)
+    }
+
     /// Puts a chunk in place of the one of that name, if any.
     ///
     /// Returns the entries that say nothing, at most [`BAD_ENTRIES_MAX`](crate::BAD_ENTRIES_MAX): they are skipped,
@@ -197,7 +202,7 @@ impl Filter {
             Err(Reason::Multicast)
         } else if is_link_local {
             Err(Reason::LinkLocal)
-        } else if !self.locals.contains(address) {
+        } else if !self.is_local(address) {
             Err(Reason::NotLocal)
         } else {
             Ok(())

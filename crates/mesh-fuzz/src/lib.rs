@@ -15,6 +15,7 @@ mod keys;
 mod netmap;
 mod noise;
 mod policy;
+mod portmap;
 mod secrets;
 mod tcp;
 mod wireguard;
@@ -29,7 +30,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 20] = [
     Target { name: "handshake", run: noise::handshake },
     Target { name: "record", run: noise::record },
     Target { name: "register", run: json::register },
@@ -43,6 +44,7 @@ pub const TARGETS: [Target; 19] = [
     Target { name: "filter-rules", run: filter::rules },
     Target { name: "wireguard", run: wireguard::wireguard },
     Target { name: "tcp", run: tcp::tcp },
+    Target { name: "portmap", run: portmap::portmap },
     Target { name: "map-fold", run: netmap::map_fold },
     Target { name: "config", run: config::config },
     Target { name: "policy", run: policy::policy },

@@ -1,36 +1,22 @@
 //! A control server for one node, which it tells whatever it is told to.
 //!
-//! It answers `/key` and `/ts2021`, and inside the channel registrations and map requests. No node is kept out and nothing is kept.
+//! It answers registrations and map requests. No node is kept out and nothing is kept.
 
-use std::convert::Infallible;
 use std::future::ready;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use bytes::Bytes;
-use data_encoding::BASE64;
 use futures_util::{StreamExt as _, stream};
-use http::{Request, Response, StatusCode};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use http::{Request, Response};
 use jiff::Timestamp;
-use mesh_keys::{ChallengePublic, MachinePrivate, NodePrivate};
-use mesh_noise::{Accepted, Responder, early_payload};
-use mesh_noise_io::NoiseStream;
-use mesh_noise_io::http2::{Timeouts, serve};
-use mesh_wire::{DerpMap, MapRequest, MapResponse, OverTlsPublicKeyResponse, RegisterResponse};
+use mesh_testkit::control_server::{
+    self, Answer, COMPRESSION_LEVEL, ControlServer, Region, encode, framed, json,
+};
+use mesh_wire::{MapRequest, RegisterResponse};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use zstd::bulk::Compressor;
-
-mod relay;
 
 use crate::process::{processor_time, shared_clock};
 use crate::tailnet::{first_added, first_map, step};
@@ -47,19 +33,10 @@ const STEPS_MAX: usize = 64;
 /// Answers that wait to be read; what has to be answered next then waits.
 const ANSWERS_MAX: usize = 4;
 
-/// As the fastest that a stock server does.
-const COMPRESSION_LEVEL: i32 = 1;
-
-/// How long a client is waited for: for ever, as far as a benchmark goes.
-const PATIENCE: Duration = Duration::from_hours(1);
-
-type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-/// The server.
+/// What the node is told.
 struct Control {
-    key: MachinePrivate,
     peers: u32,
-    derp_map: DerpMap,
+    region: Region,
     /// What the first map stream has to say after its first message.
     steps: Mutex<Option<mpsc::Receiver<Bytes>>>,
     answers: Answers,
@@ -76,22 +53,14 @@ pub(crate) async fn run(
 ) -> Result<()> {
     let (sender, steps) = mpsc::channel(STEPS_MAX);
     let answers = answering(answers);
-    let relay = relay::Region::spawn(now()).await?;
-    let control = Arc::new(Control {
-        key: MachinePrivate::generate()?,
+    let control = Control {
         peers,
-        derp_map: relay.derp_map,
+        region: Region::spawn().await?,
         steps: Mutex::new(Some(steps)),
         answers: answers.clone(),
-    });
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    answers.send(format!("http://{}", listener.local_addr()?)).await?;
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let _ = socket.set_nodelay(true);
-            tokio::spawn(serve_outside(socket, Arc::clone(&control)));
-        }
-    });
+    };
+    let server = ControlServer::spawn(move |request| ready(answer(&request, &control))).await?;
+    answers.send(server.url().to_owned()).await?;
     obey(peers, orders, &sender, &answers).await
 }
 
@@ -107,7 +76,8 @@ async fn obey(
     while let Ok(order) = orders.read_u8().await {
         match order {
             STEP => {
-                steps.send(framed(&step(id, peers)?, &mut encoder)?).await?;
+                let message = serde_json::to_vec(&step(id, peers)?)?;
+                steps.send(framed(&encoder.compress(&message)?)).await?;
                 id += 1;
             }
             ASK_PROCESSOR_TIME => answers.send(processor_time().as_nanos().to_string()).await?,
@@ -130,74 +100,18 @@ fn answering(mut to: impl AsyncWrite + Unpin + Send + 'static) -> Answers {
     sender
 }
 
-async fn serve_outside(socket: TcpStream, control: Arc<Control>) {
-    let service = service_fn(move |request| ready(answer_outside(request, &control)));
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
-    let _ = connection.with_upgrades().await;
-}
-
-fn answer_outside(
-    mut request: Request<Incoming>,
-    control: &Arc<Control>,
-) -> Result<Response<Body>> {
-    if request.uri().path() == "/key" {
-        let public_key = control.key.public();
-        return json(&OverTlsPublicKeyResponse {
-            public_key,
-            ..OverTlsPublicKeyResponse::default()
-        });
+fn answer(request: &Request<Bytes>, control: &Control) -> Answer {
+    if request.uri().path() == "/machine/register" {
+        let answer = RegisterResponse { machine_authorized: true, ..RegisterResponse::default() };
+        return Ok(json(&answer));
     }
-    let initiation = request.headers().get("x-tailscale-handshake").context("no handshake")?;
-    let initiation = BASE64.decode(initiation.as_bytes())?;
-    let accepted = Responder::new(&control.key).respond(&initiation)?;
-    let upgraded = hyper::upgrade::on(&mut request);
-    let control = Arc::clone(control);
-    tokio::spawn(async move {
-        if let Err(error) = serve_inside(upgraded, accepted, control).await {
-            tracing::warn!(error = &*error as &dyn std::error::Error, "a channel broke");
-        }
-    });
-    let answer = Response::builder()
-        .status(StatusCode::SWITCHING_PROTOCOLS)
-        .header("upgrade", "tailscale-control-protocol")
-        .header("connection", "upgrade");
-    Ok(answer.body(Body::default())?)
-}
-
-async fn serve_inside(
-    upgraded: hyper::upgrade::OnUpgrade,
-    accepted: Accepted,
-    control: Arc<Control>,
-) -> Result<()> {
-    let Accepted { response, transport, .. } = accepted;
-    let io = TokioIo::new(upgraded.await?);
-    let mut stream = NoiseStream::answering(io, &response, transport);
-    let challenge = ChallengePublic::from_bytes(*NodePrivate::generate()?.public().as_bytes());
-    stream.write_all(&early_payload(&challenge)).await?;
-    let service = service_fn(move |request| answer_inside(request, Arc::clone(&control)));
-    let timeouts = Timeouts { first_request: PATIENCE, stall: PATIENCE };
-    Ok(serve(stream, service, timeouts, CancellationToken::new()).await?)
-}
-
-async fn answer_inside(
-    request: Request<Incoming>,
-    control: Arc<Control>,
-) -> Result<Response<Body>> {
-    let (head, body) = request.into_parts();
-    let body = body.collect().await?.to_bytes();
-    if head.uri.path() == "/machine/register" {
-        return json(&RegisterResponse { machine_authorized: true, ..RegisterResponse::default() });
-    }
-    let mut encoder = Compressor::new(COMPRESSION_LEVEL)?;
-    let request: MapRequest = serde_json::from_slice(&body)?;
+    let request: MapRequest = serde_json::from_slice(request.body())?;
     if !request.stream {
-        let nothing = framed(&MapResponse::default(), &mut encoder)?;
-        return Ok(Response::new(Full::new(nothing).boxed_unsync()));
+        return Ok(Response::default());
     }
     let steps = control.steps.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let steps = steps.context("a second map stream")?;
-    let first = first_map(control.peers, &request, control.derp_map.clone(), now())?;
-    let first = framed(&first, &mut encoder)?;
+    let steps = steps.ok_or("a second map stream")?;
+    let first = encode(&first_map(control.peers, &request, &control.region.derp_map, now())?);
     let answers = control.answers.clone();
     let first = stream::once(async move {
         // Who gives the orders may be gone.
@@ -205,19 +119,7 @@ async fn answer_inside(
         first
     });
     let steps = stream::unfold(steps, |mut steps| async { Some((steps.recv().await?, steps)) });
-    let frames = first.chain(steps).map(|message| Ok::<_, Infallible>(Frame::data(message)));
-    Ok(Response::new(StreamBody::new(frames).boxed_unsync()))
-}
-
-/// A message as it goes over the wire.
-fn framed(message: &MapResponse, encoder: &mut Compressor<'_>) -> Result<Bytes> {
-    let payload = encoder.compress(&serde_json::to_vec(message)?)?;
-    let length = u32::try_from(payload.len())?;
-    Ok([&length.to_le_bytes()[..], &payload].concat().into())
-}
-
-fn json(answer: &impl serde::Serialize) -> Result<Response<Body>> {
-    Ok(Response::new(Full::new(serde_json::to_vec(answer)?.into()).boxed_unsync()))
+    Ok(control_server::stream(first.chain(steps)))
 }
 
 #[expect(

@@ -24,7 +24,7 @@ const SELF: u32 = 1;
 pub(crate) fn first_map(
     peers: u32,
     request: &MapRequest,
-    derp_map: DerpMap,
+    derp_map: &Arc<DerpMap>,
     now: Timestamp,
 ) -> Result<MapResponse> {
     let addresses = addresses(SELF);
@@ -53,7 +53,7 @@ pub(crate) fn first_map(
     };
     Ok(MapResponse {
         node: Some(Box::new(node)),
-        derp_map: Some(Arc::new(derp_map)),
+        derp_map: Some(Arc::clone(derp_map)),
         peers: (0..peers).map(|number| peer(first_added(number))).collect::<Result<_>>()?,
         dns_config: Some(DnsConfig::default()),
         domain: DOMAIN.to_owned(),

@@ -1,6 +1,7 @@
-//! The auth key that a node joins with: as it is given, or made with the secret of an OAuth client.
+//! The auth key that a node joins with: as it is given, or made with the secret of an OAuth client, or with the ID token that the
+//! place where a workload runs has issued to it.
 //!
-//! Source: tailscale `tsnet/tsnet.go`, `feature/oauthkey/oauthkey.go`.
+//! Source: tailscale `tsnet/tsnet.go`, `feature/oauthkey/oauthkey.go`, `feature/identityfederation/identityfederation.go`.
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
@@ -18,17 +19,39 @@ const SECRET_PREFIX: &str = "tskey-client-";
 /// Most characters of a refusal that an error repeats.
 const MESSAGE_CHARS_MAX: usize = 200;
 
-/// Why an OAuth client's secret yields no auth key.
+/// Why an OAuth client, by its secret or an ID token, yields no auth key.
+///
+/// ```
+/// # use mesh_node::Node;
+/// # mesh_testkit::example(async |tailnet| {
+/// use mesh_node::{AuthKeyError, BuildError};
+///
+/// let untagged = Node::builder().control_url(tailnet.url()).auth_key("tskey-client-...").ephemeral(true);
+/// assert!(matches!(untagged.build().await, Err(BuildError::AuthKey(AuthKeyError::NoTags))));
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Error)]
 pub enum AuthKeyError {
     /// Keys of OAuth clients are for tagged nodes only.
-    #[error("the secret of an OAuth client makes keys for tagged nodes only: give advertise_tags")]
+    #[error("an OAuth client makes keys for tagged nodes only: give advertise_tags")]
     NoTags,
-    /// What follows the secret after `?` is not understood.
+    /// What follows the secret or the client's id after `?` is not understood.
     #[error(
-        "`{0}` after the secret of an OAuth client is none of ephemeral=, preauthorized=, baseURL="
+        "`{0}` is no option of an OAuth client: ephemeral=, preauthorized= and, after a secret, baseURL= are"
     )]
     Option(String),
+    /// A client's id alone proves nothing.
+    #[error("client_id without what proves it: give id_token, or set TS_ID_TOKEN")]
+    NoIdToken,
+    /// An ID token is for some client.
+    #[error("ID token or audience without its client: give client_id, or set TS_CLIENT_ID")]
+    NoClientId,
+    /// An audience is asked an ID token for, and there is one.
+    #[error("both an ID token and TS_AUDIENCE: only one of them may be")]
+    TwoTokens,
+    /// No cloud is asked for an ID token.
+    #[error("this node has nobody issue an ID token for TS_AUDIENCE: give id_token instead")]
+    Audience,
     /// The URL of `baseURL=` is none.
     #[error("baseURL after the secret of an OAuth client is not valid")]
     BaseUrl(#[from] ControlUrlError),
@@ -58,33 +81,109 @@ pub(crate) enum AuthKey {
 /// An OAuth client, and what keys it shall make.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Client {
-    secret: SecretText,
+    credential: Credential,
     is_ephemeral: bool,
     is_preauthorized: bool,
     base_url: Option<ControlUrl>,
 }
 
+/// How a client shows who it is.
+#[derive(Debug, PartialEq)]
+enum Credential {
+    /// The secret says whose it is.
+    Secret(SecretText),
+    /// Somebody whom the server trusts has signed a token for the client of this id.
+    IdToken(String, SecretText),
+}
+
+/// What a program is told of its identity as a workload; empty is what it is not told.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Workload {
+    /// With options after a `?`.
+    pub(crate) client_id: String,
+    pub(crate) id_token: SecretText,
+    pub(crate) audience: String,
+}
+
 impl AuthKey {
+    /// The key of a text, or else a workload's client; a plain key that is empty if there is neither.
+    pub(crate) fn choose(text: &str, workload: Workload) -> Result<Self, AuthKeyError> {
+        if !text.is_empty() {
+            return Self::parse(text);
+        }
+        Ok(workload.client()?.map_or(Self::Plain(SecretText::default()), Self::Client))
+    }
+
+    /// The key to join with; empty if there is none. A client makes one only if the node has not joined before.
+    pub(crate) async fn resolve(
+        self,
+        has_joined: bool,
+        tags: &[String],
+        control_url: &ControlUrl,
+        roots: &RootCertStore,
+    ) -> Result<SecretText, AuthKeyError> {
+        match self {
+            Self::Plain(key) => Ok(key),
+            Self::Client(_) if has_joined => Ok(SecretText::default()),
+            Self::Client(client) => client.make_key(tags, control_url, roots).await,
+        }
+    }
+
     /// Reads a key, or `tskey-client-...[?ephemeral=false&preauthorized=true&baseURL=https%3A%2F%2Fserver]`.
-    pub(crate) fn parse(text: &str) -> Result<Self, AuthKeyError> {
+    fn parse(text: &str) -> Result<Self, AuthKeyError> {
         if !text.starts_with(SECRET_PREFIX) {
             return Ok(Self::Plain(SecretText(text.to_owned())));
         }
         let (secret, options) = text.split_once('?').unwrap_or((text, ""));
-        let mut client = Client {
-            secret: SecretText(secret.to_owned()),
-            is_ephemeral: true,
-            is_preauthorized: false,
-            base_url: None,
-        };
-        for option in options.split('&').filter(|option| !option.is_empty()) {
-            client.set(option)?;
+        let secret = Credential::Secret(SecretText(secret.to_owned()));
+        Ok(Self::Client(Client::new(secret, true).with(options)?))
+    }
+}
+
+impl Workload {
+    /// With what environment variables say where nothing else does.
+    pub(crate) fn or(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let Self { client_id, id_token, audience } = &mut self;
+        let texts = [client_id, &mut id_token.0, audience];
+        for (text, name) in texts.into_iter().zip(["TS_CLIENT_ID", "TS_ID_TOKEN", "TS_AUDIENCE"]) {
+            if text.is_empty() {
+                *text = variable(name).unwrap_or_default();
+            }
         }
-        Ok(Self::Client(client))
+        self
+    }
+
+    /// The client that a workload is, if it is one.
+    fn client(self) -> Result<Option<Client>, AuthKeyError> {
+        let Self { client_id, id_token, audience } = self;
+        match (!client_id.is_empty(), !id_token.0.is_empty(), !audience.is_empty()) {
+            (false, false, false) => return Ok(None),
+            (_, true, true) => return Err(AuthKeyError::TwoTokens),
+            (false, _, _) => return Err(AuthKeyError::NoClientId),
+            (true, false, false) => return Err(AuthKeyError::NoIdToken),
+            (true, false, true) => return Err(AuthKeyError::Audience),
+            (true, true, false) => {}
+        }
+        let (id, options) = client_id.split_once('?').unwrap_or((&client_id, ""));
+        // As with stock clients: whoever writes options writes all that shall be.
+        let is_ephemeral = id.len() == client_id.len();
+        let client = Client::new(Credential::IdToken(id.to_owned(), id_token), is_ephemeral);
+        client.with(options).map(Some)
     }
 }
 
 impl Client {
+    fn new(credential: Credential, is_ephemeral: bool) -> Self {
+        Self { credential, is_ephemeral, is_preauthorized: false, base_url: None }
+    }
+
+    fn with(mut self, options: &str) -> Result<Self, AuthKeyError> {
+        for option in options.split('&').filter(|option| !option.is_empty()) {
+            self.set(option)?;
+        }
+        Ok(self)
+    }
+
     fn set(&mut self, option: &str) -> Result<(), AuthKeyError> {
         let unknown = || AuthKeyError::Option(option.to_owned());
         let (name, value) = option.split_once('=').ok_or_else(unknown)?;
@@ -92,7 +191,9 @@ impl Client {
         match name {
             "ephemeral" => self.is_ephemeral = value.parse().map_err(|_| unknown())?,
             "preauthorized" => self.is_preauthorized = value.parse().map_err(|_| unknown())?,
-            "baseURL" => self.base_url = Some(value.parse()?),
+            "baseURL" if matches!(self.credential, Credential::Secret(_)) => {
+                self.base_url = Some(value.parse()?);
+            }
             _ => return Err(unknown()),
         }
         Ok(())
@@ -102,7 +203,7 @@ impl Client {
     ///
     /// Where `baseURL` says nothing, the control server is asked; stock clients ask Tailscale's then, which has no business to see
     /// the secrets of other servers.
-    pub(crate) async fn make_key(
+    async fn make_key(
         self,
         tags: &[String],
         control_url: &ControlUrl,
@@ -113,12 +214,9 @@ impl Client {
         }
         let url = self.base_url.unwrap_or_else(|| control_url.clone());
         let dialer = Dialer::new(url, roots.clone());
-        // The secret says whose it is; stock clients send some id as well.
-        let secret = percent_encoded(&self.secret.0);
-        let form =
-            format!("grant_type=client_credentials&client_id=mesh-node&client_secret={secret}");
-        let request = Request::post("/api/v2/oauth/token")
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let (path, form) = self.credential.form();
+        let request =
+            Request::post(path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         let token: Token = ask(&dialer, request, form).await?;
         let wanted = json!({ "capabilities": { "devices": { "create": {
             "reusable": false,
@@ -131,6 +229,26 @@ impl Client {
             .header(header::AUTHORIZATION, format!("Bearer {}", token.access_token));
         let made: Key = ask(&dialer, request, wanted.to_string()).await?;
         Ok(SecretText(made.key))
+    }
+}
+
+impl Credential {
+    /// Where a token for the server's API is asked for, and how.
+    fn form(&self) -> (&'static str, String) {
+        match self {
+            Self::Secret(secret) => {
+                let secret = percent_encoded(&secret.0);
+                // The secret says whose it is; stock clients send some id as well.
+                let form = format!(
+                    "grant_type=client_credentials&client_id=mesh-node&client_secret={secret}"
+                );
+                ("/api/v2/oauth/token", form)
+            }
+            Self::IdToken(id, token) => {
+                let (id, token) = (percent_encoded(id), percent_encoded(&token.0));
+                ("/api/v2/oauth/token-exchange", format!("client_id={id}&jwt={token}"))
+            }
+        }
     }
 }
 

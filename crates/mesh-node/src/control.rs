@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use mesh_client::{DialError, Dialer, MapStreamError, RequestError};
 use mesh_keys::{DiscoPublic, NodePrivate};
+use mesh_portmap::Services;
 use mesh_wire::{
     CapabilityVersion, DerpRegionId, EndpointType, Hostinfo, MapResponse, Node, SecretText,
 };
@@ -38,6 +39,8 @@ pub(crate) enum Update {
     Peers(Vec<Node>),
     /// The next message of the session, or what is left of it when its peers have been told.
     Message(Box<MapResponse>),
+    /// The node has left the tailnet: what was told of it is to be forgotten.
+    LoggedOut,
 }
 
 /// How far the node has come with the control server.
@@ -65,6 +68,8 @@ pub(crate) struct Report {
     pub(crate) home: DerpRegionId,
     /// Round trips in seconds, by `<region>-v4` or `<region>-v6`.
     pub(crate) latencies: BTreeMap<String, f64>,
+    /// What the machine's gateway speaks, if it was asked.
+    pub(crate) port_mapping: Option<Services>,
 }
 
 /// What a program wants done, and where to say what came of it.

@@ -5,7 +5,9 @@
 //! is to be done in consequence stands in the [`Outbox`], which the engine empties.
 
 mod disco;
+mod expiry;
 mod gate;
+mod machine;
 mod netmap;
 mod outbox;
 mod pings;
@@ -35,7 +37,9 @@ use tracing::trace;
 
 use crate::control::Report;
 use crate::netcheck::Netcheck;
+use crate::port_mapping::PortMapped;
 
+use expiry::Expiry;
 use gate::Gate;
 pub(crate) use gate::Routing;
 pub(crate) use outbox::{Batch, Effect, Outbox, Recipient, Relayed, Run};
@@ -63,6 +67,7 @@ pub(crate) struct Core<T = Tunnels> {
     /// Whether the next message is the first of its session.
     begins: bool,
     peers: PeerTable,
+    expiry: Expiry,
     tunnels: T,
     ways: Ways,
     pings: pings::Pings,
@@ -74,6 +79,8 @@ pub(crate) struct Core<T = Tunnels> {
     stun_servers: StunServers,
     /// Where peers on the same networks may reach the node.
     local_endpoints: Vec<(SocketAddr, EndpointType)>,
+    /// Where its gateway lets others reach it.
+    port_mapped: PortMapped,
     report: Report,
     tick_at: Option<Instant>,
     chores_at: Instant,
@@ -97,6 +104,7 @@ impl<T: WireGuard> Core<T> {
             netmap: Netmap::default(),
             begins: true,
             peers: PeerTable::new(),
+            expiry: Expiry::default(),
             tunnels: T::new(private),
             ways: Ways::new(private.public(), disco, random),
             pings: pings::Pings::default(),
@@ -105,6 +113,7 @@ impl<T: WireGuard> Core<T> {
             connected_home: None,
             stun_servers: Vec::new(),
             local_endpoints: Vec::new(),
+            port_mapped: PortMapped::default(),
             report: Report::default(),
             tick_at: None,
             chores_at: now,
@@ -133,7 +142,12 @@ impl<T: WireGuard> Core<T> {
 
     /// When [`Self::handle_timeout`] is due.
     pub(crate) fn next_timeout(&self) -> Instant {
-        let waiting = [self.tick_at, self.ways.next_timeout(), self.netcheck.settles_at()];
+        let waiting = [
+            self.tick_at,
+            self.ways.next_timeout(),
+            self.netcheck.settles_at(),
+            self.expiry.next_timeout(),
+        ];
         waiting.into_iter().flatten().fold(self.chores_at, Instant::min)
     }
 
@@ -145,6 +159,9 @@ impl<T: WireGuard> Core<T> {
         self.ways.handle_timeouts(&self.peers, now, &mut self.outbox);
         if self.netcheck.settles_at().is_some_and(|at| now >= at) {
             self.review_home(now);
+        }
+        if self.expiry.next_timeout().is_some_and(|at| now >= at) {
+            self.review_expiry(now);
         }
         if now >= self.chores_at {
             self.chores_at = now + CHORES_PERIOD;
@@ -247,6 +264,10 @@ impl<T: WireGuard> Core<T> {
     /// Encrypts a packet for whoever its destination belongs to. What is for the node itself comes back at once.
     pub(crate) fn send_packet(&mut self, bytes: &[u8], now: Instant) {
         let Ok(packet) = Packet::parse(bytes) else { return };
+        self.send(&packet, bytes, now);
+    }
+
+    fn send(&mut self, packet: &Packet, bytes: &[u8], now: Instant) {
         let destination = packet.destination.ip();
         if self.gate.addresses.contains(&destination) {
             return self.outbox.accepted.push(bytes, ());
@@ -257,7 +278,7 @@ impl<T: WireGuard> Core<T> {
         };
         let Some(key) = self.peers.get(index).map(|peer| peer.key) else { return };
         let Self { tunnels, ways, peers, gate, outbox, .. } = self;
-        gate.flows.note_outgoing(&packet, now);
+        gate.flows.note_outgoing(packet, now);
         let bytes = gate.masked(bytes, index, peers);
         tunnels.encapsulate(&key, &bytes, now, |output| {
             emit(output, ways, peers, now, None, outbox);
@@ -312,15 +333,21 @@ impl<T: WireGuard> Core<T> {
 
     fn update_report(&mut self) {
         let seen_as = self.netcheck.seen_as().map(|address| (address, EndpointType::STUN));
-        let mut endpoints: Vec<_> = self.local_endpoints.iter().copied().chain(seen_as).collect();
+        let mapped = self.port_mapped.endpoint.map(|address| (address, EndpointType::PORTMAPPED));
+        // Of an address that is known in several ways the first is told.
+        let local = self.local_endpoints.iter().copied();
+        let mut endpoints: Vec<_> = local.chain(mapped).chain(seen_as).collect();
         endpoints.sort_by_key(|(address, _)| *address);
         endpoints.dedup_by_key(|(address, _)| *address);
         self.ways.set_endpoints(endpoints.iter().map(|(address, _)| *address).collect());
         // A home that is not connected yet would lead peers astray.
         let home = self.connected_home.unwrap_or_default();
         // Latencies alone are no news: they change all the time.
-        if self.report.home != home || self.report.endpoints != endpoints {
-            self.report = Report { endpoints, home, latencies: self.netcheck.latencies() };
+        let services = self.port_mapped.services;
+        let Report { home: told_home, endpoints: told, port_mapping, .. } = &self.report;
+        if (told_home, told, port_mapping) != (&home, &endpoints, &services) {
+            let latencies = self.netcheck.latencies();
+            self.report = Report { endpoints, home, latencies, port_mapping: services };
             self.outbox.effects.push(Effect::Report(self.report.clone()));
         }
     }
@@ -366,6 +393,25 @@ mod tests {
         let random = Random::new(|_| true);
         let core = Core::<Tunnels>::new(&private, disco, routing, random, Instant::now());
         ["198.51.100.1", "100.64.0.9"].map(|ip| core.has_route(ip.parse().expect("an address")))
+    }
+
+    #[test]
+    fn a_mapped_port_is_told_as_such_and_no_longer_when_it_is_gone() {
+        let private = NodePrivate::from_bytes([1; 32]);
+        let disco = DiscoPrivate::from_bytes([2; 32]);
+        let random = Random::new(|_| true);
+        let mut core =
+            Core::<Tunnels>::new(&private, disco, Routing::default(), random, Instant::now());
+        let [own, public] = ["192.168.1.20:41641", "203.0.113.7:8873"].map(str::parse);
+        let (own, public) = (own.expect("an address"), public.expect("an address"));
+        core.handle_local_endpoints(vec![(own, EndpointType::LOCAL)]);
+        core.handle_port_mapped(PortMapped { endpoint: Some(public), services: None });
+        let told = [(own, EndpointType::LOCAL), (public, EndpointType::PORTMAPPED)];
+        assert_eq!(core.report.endpoints, told);
+        core.handle_port_mapped(PortMapped::default());
+        assert_eq!(core.report.endpoints, told[..1]);
+        let told = core.outbox.effects.iter();
+        assert_eq!(told.filter(|effect| matches!(effect, Effect::Report(_))).count(), 3);
     }
 
     #[test]

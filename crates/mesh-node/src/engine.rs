@@ -2,6 +2,7 @@
 //!
 //! After every event it does what the core wants done. Nobody else touches any of it: programs ask by [`Request`].
 
+mod device;
 mod relays;
 mod request;
 mod sockets;
@@ -23,10 +24,13 @@ use tracing::debug;
 
 use crate::control::{Report, Update};
 use crate::core::{Core, Effect, PingId, Pong, Random, Routing, StunServers};
+use crate::device::Device;
 use crate::host::{local_endpoints, wall_clock};
+use crate::port_mapping::PortMapped;
 use crate::stun_servers::stun_servers;
 use crate::watch::WatchEvent;
 
+use device::Machine;
 use relays::Relays;
 pub(crate) use request::Request;
 pub(crate) use sockets::Sockets;
@@ -48,9 +52,11 @@ pub(crate) struct Parts {
     pub(crate) sockets: Sockets,
     pub(crate) stack: Stack,
     pub(crate) outgoing: Outgoing,
+    pub(crate) device: Option<Box<dyn Device>>,
     pub(crate) roots: Arc<RootCertStore>,
     pub(crate) updates: mpsc::Receiver<Update>,
     pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) port_mapped: watch::Receiver<PortMapped>,
     pub(crate) report: watch::Sender<Report>,
     pub(crate) addresses: watch::Sender<Vec<IpAddr>>,
     pub(crate) has_relay: watch::Sender<bool>,
@@ -64,6 +70,7 @@ pub(crate) struct Engine {
     key: watch::Receiver<NodePrivate>,
     updates: mpsc::Receiver<Update>,
     requests: mpsc::Receiver<Request>,
+    port_mapped: watch::Receiver<PortMapped>,
     report: watch::Sender<Report>,
     addresses: watch::Sender<Vec<IpAddr>>,
     /// Whether the home relay has let the node in, so that peers can reach it.
@@ -71,6 +78,8 @@ pub(crate) struct Engine {
     events: broadcast::Sender<WatchEvent>,
     stack: Stack,
     outgoing: Outgoing,
+    /// The machine, if its packets come through a device.
+    machine: Option<Machine>,
     sockets: Sockets,
     relays: Relays,
     relay_events: mpsc::Receiver<RelayEvent>,
@@ -90,12 +99,14 @@ impl Engine {
             key: parts.key,
             updates: parts.updates,
             requests: parts.requests,
+            port_mapped: parts.port_mapped,
             report: parts.report,
             addresses: parts.addresses,
             has_relay: parts.has_relay,
             events: parts.events,
             stack: parts.stack,
             outgoing: parts.outgoing,
+            machine: parts.device.map(Machine::new),
             sockets: parts.sockets,
             relays: Relays::new(private, parts.roots, relay_sender),
             relay_events,
@@ -127,10 +138,19 @@ impl Engine {
                 Some(servers) = self.found_servers.1.recv() => {
                     self.core.handle_stun_servers(servers, Instant::now());
                 }
+                Ok(()) = self.port_mapped.changed() => {
+                    let mapped = *self.port_mapped.borrow_and_update();
+                    self.core.handle_port_mapped(mapped);
+                }
                 // Who sends without end must still hear acknowledgements.
                 () = self.outgoing.next_batch(&mut batch) => {
                     let now = Instant::now();
                     batch.packets().for_each(|packet| self.core.send_packet(packet, now));
+                    self.send_of_machine();
+                    self.receive_datagrams(&mut buffer);
+                }
+                () = device::readable(self.machine.as_mut()) => {
+                    self.send_of_machine();
                     self.receive_datagrams(&mut buffer);
                 }
                 () = self.sockets.readable() => self.receive_datagrams(&mut buffer),
@@ -206,7 +226,11 @@ impl Engine {
                 run.peers().for_each(|peer| self.core.handle_send_failed(peer, run.to, now));
             });
             if !outbox.accepted.is_empty() {
-                self.stack.receive(outbox.accepted.iter().map(|(packet, ())| packet));
+                let packets = outbox.accepted.iter().map(|(packet, ())| packet);
+                match &mut self.machine {
+                    None => self.stack.receive(packets),
+                    Some(machine) => machine.deliver(&self.stack, packets),
+                }
             }
             self.core.outbox.reuse(outbox);
         }

@@ -66,7 +66,7 @@ fn os() -> &'static str {
 }
 
 /// The beginning of a file that says something of the system; nothing if there is no such file.
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     let mut text = Vec::new();
     if let Ok(file) = File::open(path) {
         // What cannot be read is not told.

@@ -1,4 +1,5 @@
-//! A node of a tailnet inside a program, without root and without a network interface of its own.
+//! A node of a tailnet inside a program, without root and without a network interface of its own, unless it is given a
+//! [`Device`].
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,8 +20,8 @@
 //! # }
 //! ```
 //!
-//! A [`Node`] is a handle; behind it are two tasks. One keeps up the session with the control server. The other, the
-//! engine, owns everything else: peers, tunnels, paths, the packet filter, relays and the UDP socket, so that nothing on the
+//! A [`Node`] is a handle; behind it are three tasks. One keeps up the session with the control server, one has the machine's
+//! gateway lead a port to the node. The engine owns everything else: peers, tunnels, paths, the packet filter, relays and the UDP socket, so that nothing on the
 //! way of a packet is locked but the TCP/IP stack, which programs share. What the engine decides is the core's: a machine
 //! without sockets and clock, which simulations run by the thousand.
 
@@ -29,6 +30,7 @@ mod builder;
 mod c2n;
 mod control;
 mod core;
+mod device;
 mod engine;
 mod host;
 #[cfg(feature = "loopback")]
@@ -36,6 +38,7 @@ pub mod loopback;
 mod netcheck;
 mod node;
 mod pinger;
+mod port_mapping;
 #[cfg(feature = "axum")]
 mod serve;
 mod state;
@@ -46,7 +49,11 @@ mod watch;
 pub use auth_key::AuthKeyError;
 pub use builder::{BuildError, Builder};
 pub use core::{NetcheckReport, Pong};
-pub use mesh_stack::{Network, TcpListener, TcpStream, UdpListener, UdpSocket, UdpStream};
+pub use device::Device;
+pub use mesh_portmap::Services as PortMappingServices;
+pub use mesh_stack::{
+    Network, PacketBatch, TcpListener, TcpStream, UdpListener, UdpSocket, UdpStream,
+};
 pub use node::{ListenError, Node, NodeError, PeerStatus, RELAY_WAIT, Status, WhoIs};
 pub use pinger::PingKind;
 #[cfg(feature = "axum")]

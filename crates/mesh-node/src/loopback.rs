@@ -39,7 +39,7 @@ pub use ipnstate::{
 };
 pub use local_api::router;
 
-/// Most connections that are served at once. Whoever comes then waits until one ends.
+/// Most connections that [`serve_each`] serves at once. Whoever comes then waits until one ends.
 pub const CONNECTIONS_MAX: usize = 1024;
 
 /// How long a client may take to say what it wants.
@@ -57,6 +57,22 @@ const CREDENTIAL_BYTES: usize = 16;
 const PROXY_USER: &str = "tsnet";
 
 /// Why a node has no port on the machine's loopback interface.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use mesh_node::Node;
+/// # mesh_testkit::example(async |tailnet| {
+/// # let node = Node::builder().control_url(tailnet.url()).auth_key("any").ephemeral(true).build().await?;
+/// # let node = Arc::new(node);
+/// use mesh_node::loopback::LoopbackError;
+///
+/// match node.loopback().await {
+///     Ok(door) => println!("serving at {}", door.address()),
+///     Err(LoopbackError::Listen(error)) => println!("no port is free: {error}"),
+///     Err(LoopbackError::Random(error)) => println!("no credentials: {error}"),
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Error)]
 pub enum LoopbackError {
     /// No port can be had.
@@ -68,6 +84,22 @@ pub enum LoopbackError {
 }
 
 /// A port of this machine that leads into the tailnet. It closes when this is dropped; until then the node lives, too.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use mesh_node::Node;
+/// # mesh_testkit::example(async |tailnet| {
+/// # let node = Node::builder().control_url(tailnet.url()).auth_key("any").ephemeral(true).build().await?;
+/// # let node = Arc::new(node);
+/// let door = node.loopback().await?;
+/// println!("ALL_PROXY=socks5h://tsnet:{}@{}", door.proxy_credential(), door.address());
+/// println!(
+///     "curl -u :{} -H 'Sec-Tailscale: localapi' http://{}/localapi/v0/status",
+///     door.local_api_credential(),
+///     door.address()
+/// );
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct Loopback {
     address: SocketAddr,
@@ -78,17 +110,62 @@ pub struct Loopback {
 
 impl Loopback {
     /// Where SOCKS5 and the local API are served.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use mesh_node::Node;
+    /// # mesh_testkit::example(async |tailnet| {
+    /// # let node = Node::builder().control_url(tailnet.url()).auth_key("any").ephemeral(true).build().await?;
+    /// # let node = Arc::new(node);
+    /// let door = node.loopback().await?;
+    /// assert!(door.address().ip().is_loopback());
+    /// # Ok(()) });
+    /// ```
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The password of SOCKS5, whose user is `tsnet`.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use mesh_node::Node;
+    /// # mesh_testkit::example(async |tailnet| {
+    /// # let node = Node::builder().control_url(tailnet.url()).auth_key("any").ephemeral(true).build().await?;
+    /// # let node = Arc::new(node);
+    /// let door = node.loopback().await?;
+    /// assert_eq!(door.proxy_credential().len(), 32);
+    /// # Ok(()) });
+    /// ```
     pub fn proxy_credential(&self) -> &str {
         &self.proxy_credential
     }
 
     /// The password of the local API, for basic authentication with any user. A request also has to carry the header
     /// `Sec-Tailscale: localapi`, which no web page can send.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use mesh_node::Node;
+    /// # mesh_testkit::example(async |tailnet| {
+    /// # let node = Node::builder().control_url(tailnet.url()).auth_key("any").ephemeral(true).build().await?;
+    /// # let node = Arc::new(node);
+    /// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    /// use tokio::net::TcpStream;
+    ///
+    /// let door = node.loopback().await?;
+    /// let login = data_encoding::BASE64.encode(format!(":{}", door.local_api_credential()).as_bytes());
+    /// let request = format!(
+    ///     "GET /localapi/v0/status HTTP/1.0\r\nHost: node\r\nSec-Tailscale: localapi\r\n\
+    ///      Authorization: Basic {login}\r\n\r\n"
+    /// );
+    /// let mut stream = TcpStream::connect(door.address()).await?;
+    /// stream.write_all(request.as_bytes()).await?;
+    /// let mut answer = String::new();
+    /// stream.read_to_string(&mut answer).await?;
+    /// assert!(answer.starts_with("HTTP/1.0 200 OK"), "{answer}");
+    /// # Ok(()) });
+    /// ```
     pub fn local_api_credential(&self) -> &str {
         &self.local_api_credential
     }
@@ -97,6 +174,25 @@ impl Loopback {
 impl Node {
     /// Opens a port on the machine's loopback interface that serves SOCKS5 and the local API to whoever has the
     /// credentials, as `tsnet` does.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use mesh_node::Node;
+    /// # mesh_testkit::example(async |tailnet| {
+    /// # let node = Node::builder().control_url(tailnet.url()).auth_key("any").ephemeral(true).build().await?;
+    /// # let node = Arc::new(node);
+    /// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    /// use tokio::net::TcpStream;
+    ///
+    /// let door = node.loopback().await?;
+    /// let mut client = TcpStream::connect(door.address()).await?;
+    /// // SOCKS5, with a password.
+    /// client.write_all(&[5, 1, 2]).await?;
+    /// let mut answer = [0; 2];
+    /// client.read_exact(&mut answer).await?;
+    /// assert_eq!(answer, [5, 2]);
+    /// # Ok(()) });
+    /// ```
     pub async fn loopback(self: &Arc<Self>) -> Result<Loopback, LoopbackError> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -135,6 +231,24 @@ enum DialError {
 }
 
 /// Takes connections and handles each in a task of its own, at most [`CONNECTIONS_MAX`] at once. All end with this.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use mesh_node::Node;
+/// # mesh_testkit::example(async |tailnet| {
+/// # let node = Node::builder().control_url(tailnet.url()).auth_key("any").ephemeral(true).build().await?;
+/// # let node = Arc::new(node);
+/// use std::net::Ipv4Addr;
+///
+/// use mesh_node::loopback::{router, serve_each, serve_http};
+/// use tokio::net::TcpListener;
+///
+/// let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+/// let api = router(Arc::clone(&node));
+/// let served = serve_each(listener, move |stream| serve_http(stream, api.clone()));
+/// # drop(served);
+/// # Ok(()) });
+/// ```
 pub async fn serve_each<L, H>(mut listener: L, handle: impl Fn(L::Io) -> H) -> Infallible
 where
     L: Listener,
@@ -154,6 +268,24 @@ where
 }
 
 /// Serves HTTP on one connection, until it ends or becomes another protocol's.
+///
+/// ```
+/// #
+/// # mesh_testkit::example(async |_tailnet| {
+/// use axum::Router;
+/// use axum::routing::get;
+/// use mesh_node::loopback::serve_http;
+/// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+///
+/// let (mut client, server) = tokio::io::duplex(1024);
+/// let router = Router::new().route("/", get(|| async { "hello" }));
+/// client.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+/// serve_http(server, router).await;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer).await?;
+/// assert!(answer.ends_with("hello"));
+/// # Ok(()) });
+/// ```
 pub async fn serve_http<S>(stream: S, router: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -56,6 +56,21 @@ impl Listener for AxumListener {
 /// Who calls, for handlers that ask for `ConnectInfo<Caller>`: an address of the tailnet, by which [`Node::who_is`] knows them.
 ///
 /// [`Node::who_is`]: crate::Node::who_is
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use axum::extract::{ConnectInfo, State};
+/// use mesh_node::{Caller, Node};
+///
+/// async fn greet(State(node): State<Arc<Node>>, ConnectInfo(Caller(address)): ConnectInfo<Caller>) -> String {
+///     match node.who_is(address.ip()).await {
+///         Ok(Some(who)) => format!("Hello, {}", who.node.name),
+///         Ok(None) | Err(_) => "Hello, whoever you are".to_owned(),
+///     }
+/// }
+/// # axum::Router::<Arc<Node>>::new().route("/", axum::routing::get(greet));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller(pub SocketAddr);
 

@@ -17,6 +17,35 @@ const VERSION: u32 = 1;
 const STATE_BYTES_MAX: u64 = 1 << 20;
 
 /// Where a node keeps its state. What is saved must be whole or not there at all.
+///
+/// ```
+/// use std::io;
+/// use std::sync::{Arc, Mutex, PoisonError};
+///
+/// use mesh_node::{Node, StateStore};
+///
+/// /// Keeps the state in whatever the program keeps its own things in.
+/// #[derive(Debug, Default)]
+/// struct Drawer(Mutex<Option<Vec<u8>>>);
+///
+/// impl StateStore for Drawer {
+///     fn load(&self) -> io::Result<Option<Vec<u8>>> {
+///         Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
+///     }
+///
+///     fn save(&self, state: &[u8]) -> io::Result<()> {
+///         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(state.to_vec());
+///         Ok(())
+///     }
+/// }
+///
+/// # mesh_testkit::example(async |tailnet| {
+/// let drawer = Arc::new(Drawer::default());
+/// let node = Node::builder().control_url(tailnet.url()).state_store(drawer.clone()).build().await?;
+/// assert!(drawer.load()?.is_some());
+/// # drop(node);
+/// # Ok(()) });
+/// ```
 pub trait StateStore: Send + Sync + std::fmt::Debug {
     /// What was saved last; `None` if nothing ever was.
     fn load(&self) -> io::Result<Option<Vec<u8>>>;
@@ -25,6 +54,20 @@ pub trait StateStore: Send + Sync + std::fmt::Debug {
 }
 
 /// Why a node's state cannot be used. What is stored stays as it is.
+///
+/// ```
+/// # use mesh_node::Node;
+/// # mesh_testkit::example(async |tailnet| {
+/// use std::sync::Arc;
+///
+/// use mesh_node::{BuildError, MemoryStore, StateError, StateStore as _};
+///
+/// let store = Arc::new(MemoryStore::default());
+/// store.save(b"what another program wrote")?;
+/// let built = Node::builder().control_url(tailnet.url()).state_store(store).build().await;
+/// assert!(matches!(built, Err(BuildError::State(StateError::Damaged(_)))));
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Error)]
 pub enum StateError {
     /// The store failed.
@@ -106,6 +149,8 @@ impl NodeState {
 }
 
 /// State in a file that only its owner can read, in a directory that one node at a time uses.
+///
+/// [`Builder::state_dir`](crate::Builder::state_dir) makes one. [Example](Self::open)
 #[derive(Debug)]
 pub struct FileStore {
     path: PathBuf,
@@ -115,6 +160,18 @@ pub struct FileStore {
 
 impl FileStore {
     /// A store in `node.json` of a directory, which is made if it is missing.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path().join("node");
+    /// use mesh_node::{FileStore, StateStore as _};
+    ///
+    /// let store = FileStore::open(&directory)?;
+    /// assert_eq!(store.load()?, None);
+    /// let second = FileStore::open(&directory);
+    /// assert!(second.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if another node uses the directory.
@@ -166,6 +223,15 @@ fn private_file() -> OpenOptions {
 }
 
 /// State that ends with the process, as ephemeral nodes have it.
+///
+/// ```
+/// use mesh_node::{MemoryStore, StateStore as _};
+///
+/// let store = MemoryStore::default();
+/// store.save(b"state")?;
+/// assert_eq!(store.load()?.as_deref(), Some(&b"state"[..]));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<Option<Vec<u8>>>);
 

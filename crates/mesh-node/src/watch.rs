@@ -13,6 +13,21 @@ use crate::node::NodeError;
 pub(crate) const EVENTS_MAX: usize = 1024;
 
 /// How far a node has come with the control server.
+///
+/// ```
+/// use mesh_node::State;
+///
+/// fn advice(state: &State) -> Option<String> {
+///     match state {
+///         State::NeedsLogin(url) => Some(format!("log in at {url}")),
+///         State::NeedsMachineAuth => Some("have an admin approve this machine".to_owned()),
+///         State::Refused(why) => Some(format!("the control server says: {why}")),
+///         State::LoggedOut => Some("log in again".to_owned()),
+///         State::Starting | State::Running => None,
+///     }
+/// }
+/// assert_eq!(advice(&State::Running), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// It has no session, and tries to get one.
@@ -30,6 +45,8 @@ pub enum State {
 }
 
 /// Something that happened to a node or its tailnet.
+///
+/// [Example](Watch)
 #[derive(Debug, Clone, PartialEq)]
 pub enum WatchEvent {
     /// The state is another.
@@ -45,6 +62,30 @@ pub enum WatchEvent {
 }
 
 /// Events of a node, from when this was made on. Its first is the state.
+///
+/// ```
+/// # use mesh_node::{Node, WatchEvent};
+/// # mesh_testkit::example(async |tailnet| {
+/// # let node = Node::builder().control_url(tailnet.url()).auth_key("any").ephemeral(true).build().await?;
+/// use std::collections::BTreeMap;
+///
+/// let mut watch = node.watch();
+/// let mut names = BTreeMap::new();
+/// loop {
+///     match watch.next().await? {
+///         WatchEvent::State(state) => println!("{state:?}"),
+///         WatchEvent::SelfNode(own) => println!("this node is {}", own.name),
+///         WatchEvent::Peer(peer) => drop(names.insert(peer.id, peer.name.clone())),
+///         WatchEvent::PeerRemoved(id) => drop(names.remove(&id)),
+///         WatchEvent::Lagged => {
+///             let peers = node.status().await?.peers.into_iter();
+///             names = peers.map(|peer| (peer.node.id, peer.node.name)).collect();
+///         }
+///     }
+///     # break;
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct Watch {
     phase: watch::Receiver<Phase>,
@@ -61,6 +102,15 @@ impl Watch {
     }
 
     /// Waits for the next event. Safe to cancel.
+    ///
+    /// ```
+    /// # use mesh_node::{Node, WatchEvent};
+    /// # mesh_testkit::example(async |tailnet| {
+    /// # let node = Node::builder().control_url(tailnet.url()).auth_key("any").ephemeral(true).build().await?;
+    /// let first = node.watch().next().await?;
+    /// assert!(matches!(first, WatchEvent::State(_)));
+    /// # Ok(()) });
+    /// ```
     ///
     /// # Errors
     /// [`NodeError::Closed`] when the node was closed.

@@ -38,6 +38,12 @@ impl PacketBatch {
         self.ends.clear();
     }
 
+    /// Adds a packet.
+    pub fn push(&mut self, packet: &[u8]) {
+        self.bytes.extend_from_slice(packet);
+        self.ends.push(self.bytes.len());
+    }
+
     /// Adds a packet of `length` bytes that `fill` writes; before that they are zero.
     pub(crate) fn push_with<R>(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
         let start = self.bytes.len();

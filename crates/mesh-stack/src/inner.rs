@@ -39,6 +39,20 @@ const ANSWERS_MAX: usize = 256;
 /// little.
 const STUCK_RETRY: Duration = Duration::from_millis(10);
 
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It was for somebody here, or would have been if there were room.
+    Taken,
+    /// Nobody here waits for it.
+    Unwanted {
+        /// Who has sent it, if it is worth looking at.
+        from: Option<IpAddr>,
+        /// Whether hosts say so.
+        is_answered: bool,
+    },
+}
+
 /// The state of a stack.
 pub(crate) struct Inner {
     interface: Interface,
@@ -108,31 +122,35 @@ impl Inner {
         }
     }
 
-    /// Takes a packet in. Call [`settle_touched`](Self::settle_touched) after the last one of a batch.
+    /// Takes a packet in, and answers it if nobody waits for it, as hosts do. Call
+    /// [`settle_touched`](Self::settle_touched) after the last one of a batch.
     pub(crate) fn handle_packet(&mut self, packet: &[u8], now: Instant) {
-        if self.is_closed {
-            return;
-        }
-        let to_answer = match packet::parse(packet) {
-            None => None,
-            Some(Incoming::Tcp(segment)) => {
-                self.handle_segment(&segment, packet, now);
-                None
-            }
-            Some(Incoming::Udp(flow, payload)) => {
-                let is_own = self.is_own(flow.local.ip());
-                (!self.udp.handle(flow, payload, is_own, now)).then_some(flow.local.ip())
-            }
-            Some(Incoming::Echo(address)) => Some(address),
-            Some(Incoming::EchoReply { ends, ident, data }) => {
-                self.pings.handle_reply(ends, ident, data, now);
-                None
-            }
-        };
-        // In the node's own name only, not in that of networks that it routes.
-        if to_answer.is_some_and(|address| self.is_own(address)) {
+        if let Fate::Unwanted { is_answered: true, .. } = self.take(packet, now) {
             self.answer(packet, now);
         }
+    }
+
+    /// Takes a packet in, if somebody waits for it.
+    pub(crate) fn take(&mut self, packet: &[u8], now: Instant) -> Fate {
+        if self.is_closed {
+            return Fate::Taken;
+        }
+        let (is_taken, from, is_answered) = match packet::parse(packet) {
+            None => (false, None, false),
+            Some(Incoming::Tcp(segment)) => {
+                (self.handle_segment(&segment, now), Some(segment.flow.remote.ip()), true)
+            }
+            // In the node's own name only, not in that of networks that it routes.
+            Some(Incoming::Udp(flow, payload)) => {
+                let is_own = self.is_own(flow.local.ip());
+                (self.udp.handle(flow, payload, is_own, now), Some(flow.remote.ip()), is_own)
+            }
+            Some(Incoming::Echo(ends)) => (false, Some(ends.remote), self.is_own(ends.local)),
+            Some(Incoming::EchoReply { ends, ident, data }) => {
+                (self.pings.handle_reply(ends, ident, data, now), Some(ends.remote), false)
+            }
+        };
+        if is_taken { Fate::Taken } else { Fate::Unwanted { from, is_answered } }
     }
 
     /// Looks at each connection that got packets.
@@ -198,12 +216,13 @@ impl Inner {
         self.connections.len()
     }
 
-    fn is_own(&self, address: IpAddr) -> bool {
+    /// Whether an address is one of the node's.
+    pub(crate) fn is_own(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
     }
 
-    /// Lets smoltcp answer a packet that no socket wants.
-    fn answer(&mut self, packet: &[u8], now: Instant) {
+    /// Lets smoltcp answer a packet that nobody wants.
+    pub(crate) fn answer(&mut self, packet: &[u8], now: Instant) {
         let mut wire = Wire {
             incoming: Some(packet),
             outgoing: &mut self.answers,
@@ -213,14 +232,15 @@ impl Inner {
         self.interface.poll_ingress_single(now, &mut wire, &mut self.nobody);
     }
 
-    fn handle_segment(&mut self, segment: &Segment<'_>, packet: &[u8], now: Instant) {
+    /// Takes a segment in, if there is somebody for it: its connection, one that has ended a while ago, a listener.
+    fn handle_segment(&mut self, segment: &Segment<'_>, now: Instant) -> bool {
         let known = self.connections.find(&segment.flow);
         if known.is_none() && self.time_wait.contains(&segment.flow, now) {
             if !segment.opens() {
                 if self.answers.len() < ANSWERS_MAX {
                     self.time_wait.answer(segment, &mut self.answers, now);
                 }
-                return;
+                return true;
             }
             self.time_wait.remove(&segment.flow);
         }
@@ -233,15 +253,15 @@ impl Inner {
             }
             Some(id)
         } else {
-            self.admit(segment, packet, now)
+            let Some(listener) = self.listener_for(segment) else { return false };
+            self.admit(listener, segment, now)
         };
-        let Some((id, connection)) = id.and_then(|id| Some((id, self.connections.get_mut(id)?)))
-        else {
-            return;
-        };
-        if !std::mem::replace(&mut connection.is_touched, true) {
+        if let Some((id, connection)) = id.and_then(|id| Some((id, self.connections.get_mut(id)?)))
+            && !std::mem::replace(&mut connection.is_touched, true)
+        {
             self.touched.push(id);
         }
+        true
     }
 
     /// The first sequence number of a connection.

@@ -20,6 +20,30 @@ pub(crate) const ACCEPT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) const BACKLOG_MAX: usize = 128;
 
 /// What a listener takes: a protocol, and the address families of it. The names are tsnet's.
+///
+/// ```
+/// # use mesh_stack::{Config, PacketBatch, Stack};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (stack, mut outgoing) = Stack::new(&Config::default())?;
+/// # stack.set_addresses(&[[100, 64, 0, 1].into()]);
+/// # let back = stack.clone();
+/// # tokio::spawn(async move {
+/// #     let mut batch = PacketBatch::new();
+/// #     loop {
+/// #         outgoing.next_batch(&mut batch).await;
+/// #         back.receive(batch.packets());
+/// #     }
+/// # });
+/// use mesh_stack::Network;
+///
+/// // One port, a listener for each family.
+/// let v4 = stack.listen_tcp(Network::Tcp4, None, 80)?;
+/// let v6 = stack.listen_tcp(Network::Tcp6, None, 80)?;
+/// # drop((v4, v6));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Network {
     /// TCP of both families.
@@ -55,6 +79,30 @@ impl Network {
 }
 
 /// Why nobody can listen there.
+///
+/// ```
+/// # use mesh_stack::{Config, PacketBatch, Stack};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (stack, mut outgoing) = Stack::new(&Config::default())?;
+/// # stack.set_addresses(&[[100, 64, 0, 1].into()]);
+/// # let back = stack.clone();
+/// # tokio::spawn(async move {
+/// #     let mut batch = PacketBatch::new();
+/// #     loop {
+/// #         outgoing.next_batch(&mut batch).await;
+/// #         back.receive(batch.packets());
+/// #     }
+/// # });
+/// use mesh_stack::{BindError, Network};
+///
+/// let first = stack.listen_tcp(Network::Tcp, None, 80)?;
+/// assert_eq!(stack.listen_tcp(Network::Tcp, None, 80).err(), Some(BindError::InUse));
+/// assert_eq!(stack.listen_tcp(Network::Udp, None, 53).err(), Some(BindError::WrongProtocol));
+/// # drop(first);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BindError {
     /// Somebody listens at the very same place.
@@ -196,6 +244,31 @@ impl<T: Copy + PartialEq> Listeners<T> {
 ///
 /// A connection that nobody accepts within a second is reset. At most 128 wait, handshakes included; the SYNs
 /// of more are ignored. Dropping the listener ends it and resets what waits.
+///
+/// ```
+/// # use mesh_stack::{Config, PacketBatch, Stack};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (stack, mut outgoing) = Stack::new(&Config::default())?;
+/// # stack.set_addresses(&[[100, 64, 0, 1].into()]);
+/// # let back = stack.clone();
+/// # tokio::spawn(async move {
+/// #     let mut batch = PacketBatch::new();
+/// #     loop {
+/// #         outgoing.next_batch(&mut batch).await;
+/// #         back.receive(batch.packets());
+/// #     }
+/// # });
+/// use mesh_stack::Network;
+///
+/// let mut listener = stack.listen_tcp(Network::Tcp, None, 0)?;
+/// let destination = ([100, 64, 0, 1], listener.port()).into();
+/// let (accepted, called) = tokio::join!(listener.accept(), stack.connect_tcp(None, destination));
+/// let (_stream, from) = accepted?;
+/// assert_eq!(from, called?.local_addr());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TcpListener {
     shared: Arc<Shared>,
@@ -208,11 +281,15 @@ impl TcpListener {
     }
 
     /// The port; 0 for a fallback.
+    ///
+    /// [Example](Self)
     pub fn port(&self) -> u16 {
         self.key.port()
     }
 
     /// Waits for a connection and says who opened it. Safe to cancel.
+    ///
+    /// [Example](Self)
     ///
     /// # Errors
     /// [`NetworkDown`](io::ErrorKind::NetworkDown) once [`Outgoing`](crate::Outgoing) is gone.

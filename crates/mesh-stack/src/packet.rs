@@ -1,6 +1,6 @@
 //! What an incoming packet is about.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -34,8 +34,8 @@ pub(crate) enum Incoming<'p> {
     Tcp(Segment<'p>),
     /// A UDP datagram.
     Udp(Flow, &'p [u8]),
-    /// An ICMP echo request to this address, its checksum not yet verified.
-    Echo(IpAddr),
+    /// An ICMP echo request, its checksum not yet verified.
+    Echo(Ends),
     /// The answer to an ICMP echo request.
     EchoReply { ends: Ends, ident: u16, data: &'p [u8] },
 }
@@ -119,7 +119,7 @@ fn parse_icmp(source: IpAddress, destination: IpAddress, payload: &[u8]) -> Opti
     let ends = Ends { local: destination.into(), remote: source.into() };
     if let (IpAddress::Ipv6(source), IpAddress::Ipv6(destination)) = (source, destination) {
         match *payload.first()? {
-            ECHO_REQUEST_V6 => Some(Incoming::Echo(ends.local)),
+            ECHO_REQUEST_V6 => Some(Incoming::Echo(ends)),
             ECHO_REPLY_V6 => {
                 let packet = Icmpv6Packet::new_checked(payload).ok()?;
                 let reply = Icmpv6Repr::parse(&source, &destination, &packet, &checksums).ok()?;
@@ -130,7 +130,7 @@ fn parse_icmp(source: IpAddress, destination: IpAddress, payload: &[u8]) -> Opti
         }
     } else {
         match *payload.first()? {
-            ECHO_REQUEST_V4 => Some(Incoming::Echo(ends.local)),
+            ECHO_REQUEST_V4 => Some(Incoming::Echo(ends)),
             ECHO_REPLY_V4 => {
                 let packet = Icmpv4Packet::new_checked(payload).ok()?;
                 let reply = Icmpv4Repr::parse(&packet, &checksums).ok()?;

@@ -63,13 +63,23 @@ impl Pings {
         Ok(ident)
     }
 
-    /// Takes an answer in.
-    pub(crate) fn handle_reply(&mut self, ends: Ends, ident: u16, data: &[u8], now: Instant) {
-        let Some(ping) = self.by_ident.get_mut(&ident) else { return };
-        if ping.ends == ends && ping.token == data && ping.latency.is_none() {
+    /// Takes an answer in, if it is one to a ping that is under way.
+    pub(crate) fn handle_reply(
+        &mut self,
+        ends: Ends,
+        ident: u16,
+        data: &[u8],
+        now: Instant,
+    ) -> bool {
+        let ping = self.by_ident.get_mut(&ident);
+        let Some(ping) = ping.filter(|ping| ping.ends == ends && ping.token == data) else {
+            return false;
+        };
+        if ping.latency.is_none() {
             ping.latency = Some(now - ping.sent_at);
             ping.program.take().into_iter().for_each(Waker::wake);
         }
+        true
     }
 
     fn poll(&mut self, ident: u16, program: &Waker) -> Poll<Duration> {

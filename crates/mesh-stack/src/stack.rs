@@ -11,7 +11,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::IpAddress;
 
 use crate::config::Config;
-use crate::inner::Inner;
+use crate::inner::{Fate, Inner};
 use crate::listen::{BindError, Network, TcpListener};
 use crate::outgoing::Outgoing;
 use crate::ping::PingGuard;
@@ -80,6 +80,32 @@ impl Stack {
         let (mut inner, now) = self.shared.lock();
         for packet in packets {
             inner.handle_packet(packet.as_ref(), now);
+        }
+        inner.settle_touched(now);
+    }
+
+    /// Takes IP packets as [`receive`](Self::receive) does, but leaves to `others` what nobody here waits for: for a node
+    /// whose addresses are the machine's too. What such a node sends to itself stays here, where it is answered if
+    /// nobody waits for it: a machine takes no packets of its own from others.
+    ///
+    /// `others` is called while the stack is locked: it must be quick, and must not use the stack.
+    pub fn receive_beside<P: AsRef<[u8]>>(
+        &self,
+        packets: impl IntoIterator<Item = P>,
+        mut others: impl FnMut(&[u8]),
+    ) {
+        let (mut inner, now) = self.shared.lock();
+        for packet in packets {
+            let packet = packet.as_ref();
+            match inner.take(packet, now) {
+                Fate::Taken => {}
+                Fate::Unwanted { from: Some(from), is_answered } if inner.is_own(from) => {
+                    if is_answered {
+                        inner.answer(packet, now);
+                    }
+                }
+                Fate::Unwanted { .. } => others(packet),
+            }
         }
         inner.settle_touched(now);
     }

@@ -1,5 +1,6 @@
 //! Two stacks back to back, on paused time.
 
+mod beside;
 mod close;
 mod foreign;
 mod hostile;

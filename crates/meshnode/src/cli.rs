@@ -1,4 +1,4 @@
-//! The command line: the verbs of Tailscale's client, as far as a node without a network interface has them.
+//! The command line: the verbs of Tailscale's client, as far as the bundled node has them.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::up::UpArgs;
 use crate::whois::WhoisArgs;
 
 /// A node of a tailnet, without root and without a network interface: other programs use it through `forward`,
-/// `serve-socks5` and `nc`.
+/// `serve-socks5` and `nc`. Or as root with one, through which all programs are in the tailnet: `up --tun`.
 #[derive(Debug, Parser)]
 #[command(
     name = "meshnode",
@@ -71,13 +71,18 @@ Examples:
   meshnode up --auth-key file:/run/secrets/key --hostname web --advertise-tags tag:web
   meshnode up
   meshnode up --foreground
+  meshnode up --tun
 
 The daemon goes on in the background until `meshnode down`, and logs to meshnode.log in the state
 directory. Without an auth key, `up` shows where to log in and waits for that. Settings are
 remembered, the auth key is not: once the node has joined, `meshnode up` is enough.
 
 What policy lets peers open to this node reaches the same port of the loopback interface of this
-machine, unless there is --shields-up; and what they open to a subnet that is routed goes there.")]
+machine, unless there is --shields-up; and what they open to a subnet that is routed goes there.
+
+With --tun there is a network interface with the node's addresses. Programs then reach peers by
+their addresses, with --accept-routes also the subnets that peers route, and peers reach what
+listens on the interface. It needs root or CAP_NET_ADMIN, and goes away with the daemon.")]
     Up(UpArgs),
     /// End the daemon; the node stays in the tailnet, offline
     #[command(after_help = "\

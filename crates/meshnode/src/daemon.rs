@@ -1,6 +1,7 @@
 //! The daemon: one node, and its local API on a unix socket.
 
 mod inbound;
+mod interface;
 
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ use tracing_subscriber::EnvFilter;
 use crate::settings::Settings;
 use crate::state_dir::StateDir;
 
+use interface::{Interface, Tun};
+
 /// What is logged unless `RUST_LOG` says otherwise. WireGuard's library warns of every peer that is away.
 const LOG_LEVELS: &str = "info,boringtun=error";
 
@@ -34,8 +37,11 @@ pub(crate) async fn run(
     let shields_up = settings.shields_up.unwrap_or_default();
     let stop = CancellationToken::new();
     end_by_signals(&stop)?;
+    let (mut interface, tun) = settings.interface().map(Interface::open).transpose()?.unzip();
+    let (has_interface, accept_routes) =
+        (tun.is_some(), settings.accept_routes.unwrap_or_default());
     // Holds the lock on the directory, without which the socket might be another daemon's.
-    let node = Arc::new(build(state_dir, settings, auth_key).await?);
+    let node = Arc::new(build(state_dir, settings, auth_key, tun).await?);
     settings.save(state_dir)?;
     let listener = state_dir.listen()?;
     info!(socket = %state_dir.socket().display(), "meshnode answers");
@@ -44,7 +50,8 @@ pub(crate) async fn run(
     let local_api = |stream| loopback::serve_http(stream, router.clone());
     tokio::select! {
         never = loopback::serve_each(listener, local_api) => match never {},
-        served = inbound::serve(&node, offered), if !shields_up => match served? {},
+        served = inbound::serve(&node, offered, has_interface), if !shields_up => match served? {},
+        gone = interface::follow(interface.as_mut(), &node, accept_routes) => match gone? {},
         () = stop.cancelled() => {}
     }
     info!("meshnode ends");
@@ -87,6 +94,7 @@ async fn build(
     state_dir: &StateDir,
     settings: &Settings,
     auth_key: Option<String>,
+    tun: Option<Tun>,
 ) -> anyhow::Result<Node> {
     let Settings { login_server, hostname, .. } = settings.clone();
     let mut builder = Node::builder()
@@ -96,7 +104,11 @@ async fn build(
         .port(settings.port.unwrap_or_default())
         .advertise_tags(settings.advertise_tags.iter().flatten().cloned())
         .advertise_routes(settings.advertise_routes.iter().flatten().copied())
-        .accept_routes(settings.accept_routes.unwrap_or_default());
+        .accept_routes(settings.accept_routes.unwrap_or_default())
+        .shields_up(settings.shields_up.unwrap_or_default());
+    if let Some(tun) = tun {
+        builder = builder.tun(tun);
+    }
     if let Some(exit_node) = settings.exit_node {
         builder = builder.exit_node(exit_node);
     }

@@ -21,6 +21,7 @@ fn show(netcheck: &Netcheck, derp_map: &DerpMap) -> String {
         ("UDP", yes_no(netcheck.udp)),
         ("Seen as", list(&seen_as.map(|address| address.to_string()).collect::<Vec<_>>())),
         ("Endpoints", list(&endpoints.map(ToString::to_string).collect::<Vec<_>>())),
+        ("Port mapping", port_mapping(netcheck)),
     ]);
     let mut regions: Vec<_> = derp_map.regions.iter().flatten().collect();
     // The nearest first, and those that did not answer last.
@@ -40,9 +41,31 @@ fn show(netcheck: &Netcheck, derp_map: &DerpMap) -> String {
     format!("{facts}\n\n{}", table(["region", "code", "name", "latency", "home"], rows))
 }
 
+/// By what the gateway lets itself be asked for a port, and what came of it.
+fn port_mapping(netcheck: &Netcheck) -> String {
+    let (Some(pmp), Some(pcp)) = (netcheck.pmp, netcheck.pcp) else {
+        return "not asked for".to_owned();
+    };
+    let services = [pmp.then_some("NAT-PMP"), pcp.then_some("PCP")];
+    let services: Vec<_> = services.into_iter().flatten().collect();
+    match netcheck.port_mapped {
+        _ if services.is_empty() => "no answer".to_owned(),
+        Some(address) => format!("{address} ({})", services.join(", ")),
+        None => format!("refused ({})", services.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_came_of_port_mapping_is_told() {
+        let told = |json| port_mapping(&serde_json::from_str(json).unwrap());
+        assert_eq!(told("{}"), "not asked for");
+        assert_eq!(told(r#"{"PMP": false, "PCP": false}"#), "no answer");
+        assert_eq!(told(r#"{"PMP": true, "PCP": true}"#), "refused (NAT-PMP, PCP)");
+    }
 
     #[test]
     fn regions_are_shown_from_near_to_far_and_silent_ones_last() {
@@ -53,7 +76,8 @@ mod tests {
         }}"#;
         let netcheck = r#"{
             "UDP": true, "GlobalV4": "192.0.2.1:41641", "PreferredDERP": 2,
-            "RegionLatency": {"1": 80000000, "2": 1500000}, "Endpoints": ["192.0.2.1:41641"]
+            "RegionLatency": {"1": 80000000, "2": 1500000}, "Endpoints": ["192.0.2.1:41641"],
+            "PMP": true, "PCP": false, "PortMapped": "192.0.2.1:41641"
         }"#;
         let shown = show(
             &serde_json::from_str(netcheck).unwrap(),
@@ -62,9 +86,10 @@ mod tests {
         assert_eq!(
             shown,
             "\
-UDP:        yes
-Seen as:    192.0.2.1:41641
-Endpoints:  192.0.2.1:41641
+UDP:           yes
+Seen as:       192.0.2.1:41641
+Endpoints:     192.0.2.1:41641
+Port mapping:  192.0.2.1:41641 (NAT-PMP)
 
 REGION  CODE  NAME       LATENCY  HOME
 2       fra   Frankfurt  1.5 ms   home

@@ -5,12 +5,18 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::state_dir::StateDir;
+
+/// Longest name of a network interface.
+const INTERFACE_BYTES_MAX: usize = 15;
+
+/// What stands in the place of an interface's name for none.
+const NO_INTERFACE: &str = "false";
 
 /// The settings of a node; what is not given stays as it was.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
@@ -37,10 +43,15 @@ pub(crate) struct Settings {
     /// The address of the peer through which everything outside of the tailnet goes
     #[arg(long, value_name = "IP")]
     pub(crate) exit_node: Option<IpAddr>,
+    /// Make a network interface, through which all programs of this machine are in the tailnet; `--tun=false` takes that
+    /// back [default name: meshnode0]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "meshnode0", require_equals = true, value_parser = parse_interface)]
+    pub(crate) tun: Option<String>,
     /// Whether the control server forgets the node soon after it goes away
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_possible_values = true)]
     pub(crate) ephemeral: Option<bool>,
-    /// UDP port for peers; 0 takes a free one [default: 0]
+    /// UDP port for peers; 0 takes a free one. The gateway of this machine is asked to lead a public port to it (NAT-PMP, PCP),
+    /// unless `TS_DISABLE_PORTMAPPER=1` [default: 0]
     #[arg(long)]
     pub(crate) port: Option<u16>,
 }
@@ -74,6 +85,22 @@ impl Settings {
         write().with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// The name of the network interface, if there is to be one.
+    pub(crate) fn interface(&self) -> Option<&str> {
+        self.tun.as_deref().filter(|name| *name != NO_INTERFACE)
+    }
+
+    /// Refuses settings that do not go together.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.interface().is_some() && self.exit_node.is_some() {
+            bail!(
+                "--tun and --exit-node do not go together: the node's own packets would go to the exit node, too; \
+                 leave one of them out, for good by --reset"
+            );
+        }
+        Ok(())
+    }
+
     /// These, with what is not given taken from `remembered`.
     pub(crate) fn or(self, remembered: Self) -> Self {
         Self {
@@ -84,9 +111,23 @@ impl Settings {
             advertise_routes: self.advertise_routes.or(remembered.advertise_routes),
             accept_routes: self.accept_routes.or(remembered.accept_routes),
             exit_node: self.exit_node.or(remembered.exit_node),
+            tun: self.tun.or(remembered.tun),
             ephemeral: self.ephemeral.or(remembered.ephemeral),
             port: self.port.or(remembered.port),
         }
+    }
+}
+
+/// A name that Linux takes.
+fn parse_interface(name: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_name = (1..=INTERFACE_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_plain);
+    if is_name && ![".", ".."].contains(&name) {
+        Ok(name.to_owned())
+    } else {
+        Err(format!(
+            "an interface's name is up to {INTERFACE_BYTES_MAX} letters, digits, `.`, `_` and `-`"
+        ))
     }
 }
 
@@ -126,6 +167,17 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(then.or(first), both);
+    }
+
+    #[test]
+    fn an_interface_does_not_go_with_an_exit_node_and_can_be_taken_back() {
+        let tun = |name: &str| Settings { tun: Some(name.to_owned()), ..Settings::default() };
+        let exit = Settings { exit_node: Some([100, 64, 0, 9].into()), ..Settings::default() };
+        let error = exit.clone().or(tun("mesh0")).check().unwrap_err();
+        assert!(error.to_string().contains("--exit-node"), "{error}");
+        assert!(exit.or(tun("false")).check().is_ok());
+        assert_eq!(tun("false").or(tun("mesh0")).interface(), None);
+        assert_eq!(Settings::default().or(tun("mesh0")).interface(), Some("mesh0"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use mesh_cli::Output;
+use mesh_node::RELAY_WAIT;
 use mesh_node::loopback::{BackendState, Status};
 use serde_json::json;
 use tokio::time::sleep;
@@ -55,6 +56,7 @@ impl UpArgs {
         if settings.login_server.is_none() {
             bail!("no control server is known: name it once with --login-server URL");
         }
+        settings.check()?;
         let auth_key = self.auth_key.map(read_auth_key).transpose()?;
         if self.foreground {
             return daemon::run(state_dir, &settings, auth_key).await;
@@ -139,7 +141,7 @@ async fn wait_until_up(
     settings: &Settings,
 ) -> anyhow::Result<Status> {
     let began_at = Instant::now();
-    let (mut told, mut is_patient) = (String::new(), true);
+    let (mut told, mut is_patient, mut joined_at) = (String::new(), true, None);
     loop {
         if let Some(child) = &mut child
             && child.try_wait()?.is_some()
@@ -147,7 +149,12 @@ async fn wait_until_up(
             bail!("{}", last_words(state_dir));
         }
         match client.status(false).await {
-            Ok(status) if status.backend_state == BackendState::Running => return Ok(status),
+            Ok(status) if status.backend_state == BackendState::Running => {
+                let joined_at = *joined_at.get_or_insert_with(Instant::now);
+                if has_relay(&status) || joined_at.elapsed() > RELAY_WAIT {
+                    return Ok(status);
+                }
+            }
             Ok(status) if !status.health.is_empty() => {
                 if child.is_some() {
                     client.shutdown().await?;
@@ -174,6 +181,11 @@ async fn wait_until_up(
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// Whether peers can reach the node through its home relay.
+fn has_relay(status: &Status) -> bool {
+    status.self_node.as_ref().is_some_and(|node| !node.relay.is_empty())
 }
 
 /// What somebody has to do before the node can join, if anything.

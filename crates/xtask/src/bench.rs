@@ -7,6 +7,7 @@ mod client;
 mod e2e;
 mod giant;
 mod micro;
+mod relay;
 pub(crate) mod speed;
 mod traffic;
 
@@ -40,6 +41,8 @@ enum Whole {
     Giant(giant::Options),
     /// Send as much as passes between two nodes, ours and stock clients, directly and through the relay
     Traffic(traffic::Options),
+    /// Measure DERP relays: ours beside Go's, or any other
+    Relay(relay::Options),
     /// Measure what the gate guards: small workloads by what they cost the server
     Speed(speed::Options),
 }
@@ -48,7 +51,7 @@ enum Whole {
 ///
 /// # Errors
 /// See [`micro::run()`], [`e2e::run()`], [`client::run()`], [`giant::run()`],
-/// [`traffic::run()`] and [`speed::run()`].
+/// [`traffic::run()`], [`relay::run()`] and [`speed::run()`].
 pub(crate) fn run(options: &Options, phases: &mut Phases) -> Result<()> {
     match &options.whole {
         Some(Whole::E2e(options)) => e2e::run(options, phases),
@@ -56,6 +59,7 @@ pub(crate) fn run(options: &Options, phases: &mut Phases) -> Result<()> {
         Some(Whole::Client(options)) => client::run(options, phases),
         Some(Whole::Giant(options)) => giant::run(options, phases),
         Some(Whole::Traffic(options)) => traffic::run(options, phases),
+        Some(Whole::Relay(options)) => relay::run(options, phases),
         None => micro::run(options.bench.as_deref(), phases),
     }
 }

@@ -48,6 +48,14 @@ impl Go {
         self.make(&["build", "-C", package, "-buildvcs=false"], ".", binary)
     }
 
+    /// Builds the program `import`, a tool of the module in the folder `module`, as `binary`.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub(crate) fn build_tool(&self, module: &str, import: &str, binary: &Path) -> Result<()> {
+        self.make(&["build", "-C", module, "-buildvcs=false"], import, binary)
+    }
+
     /// Builds the tests of `import`, a package that the module in the folder `module` uses, as `binary`.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: every test there is, with what each needs from the machine.
 //!
-//! First the tests of the workspace, on SQLite and on Postgres; then the scenarios of `integration/`, in
-//! which real Tailscale clients join the real server; last, what small workloads cost the server. Nothing
-//! is skipped unless asked for by name.
+//! First the tests of the workspace, on SQLite and on Postgres, and the examples in its docs, with every feature
+//! that some crate asks for; then the scenarios of `integration/`, in which real Tailscale clients join the real
+//! server; last, what small workloads cost the server. Nothing is skipped unless asked for by name.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -8,7 +8,7 @@ use crate::server::{Fault, Server};
 async fn run(fault: Fault, arguments: &[&str]) -> (Value, bool) {
     let server = Server::start(fault).await;
     let mut harness = Command::new(env!("CARGO_BIN_EXE_meshharness"));
-    harness.args(["--url", &server.url, "--json", "--limit", "4"]).args(arguments);
+    harness.args(["--url", server.url(), "--json", "--limit", "4"]).args(arguments);
     let output = tokio::task::spawn_blocking(move || harness.output()).await.unwrap().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

@@ -1,27 +1,18 @@
 //! A control server of the simplest kind: it tells everybody everything.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use data_encoding::BASE64;
-use http::{Request, Response, StatusCode};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming};
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh_keys::{MachinePrivate, NodePublic};
-use mesh_noise::{Accepted, Responder};
-use mesh_noise_io::NoiseStream;
+use futures_util::stream::poll_fn;
+use http::{Request, Response};
+use mesh_keys::NodePublic;
+use mesh_testkit::control_server::{self, Body, ControlServer, json, stream, whole};
 use mesh_wire::{
     MapRequest, MapResponse, Node, NodeId, PeerChange, RegisterRequest, RegisterResponse, UserId,
     UserProfile,
 };
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 /// What the server does wrong.
@@ -54,92 +45,39 @@ struct Known {
 
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub(crate) url: String,
     fault: Fault,
-    key: MachinePrivate,
     nodes: Mutex<BTreeMap<NodeId, Known>>,
     turned_away: Mutex<Vec<NodePublic>>,
 }
 
 impl Server {
-    pub(crate) async fn start(fault: Fault) -> Arc<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Arc::new(Self {
-            url: format!("http://{}", listener.local_addr().unwrap()),
-            fault,
-            key: MachinePrivate::from_bytes([3; 32]),
-            nodes: Mutex::default(),
-            turned_away: Mutex::default(),
-        });
-        let serving = Arc::clone(&server);
-        tokio::spawn(async move {
-            loop {
-                let (tcp, _) = listener.accept().await.unwrap();
-                tokio::spawn(Arc::clone(&serving).outside(TokioIo::new(tcp)));
-            }
-        });
-        server
+    pub(crate) async fn start(fault: Fault) -> ControlServer {
+        let (nodes, turned_away) = (Mutex::default(), Mutex::default());
+        let server = Arc::new(Self { fault, nodes, turned_away });
+        let answer = move |request| ready(Ok(Arc::clone(&server).answer(&request)));
+        ControlServer::spawn(answer).await.unwrap()
     }
 
-    async fn outside(self: Arc<Self>, io: TokioIo<tokio::net::TcpStream>) {
-        let service = service_fn(|mut request: Request<Incoming>| {
-            let server = Arc::clone(&self);
-            async move {
-                if request.uri().path() == "/key" {
-                    let body = format!(r#"{{"publicKey":"{}"}}"#, server.key.public());
-                    return Ok::<_, Infallible>(whole(body));
-                }
-                let header = request.headers()["x-tailscale-handshake"].as_bytes();
-                let initiation = BASE64.decode(header).unwrap();
-                let accepted = Responder::new(&server.key).respond(&initiation).unwrap();
-                let upgrade = hyper::upgrade::on(&mut request);
-                tokio::spawn(async move {
-                    let io = TokioIo::new(upgrade.await.unwrap());
-                    let Accepted { response, transport, .. } = accepted;
-                    server.inside(NoiseStream::answering(io, &response, transport)).await;
-                });
-                let switching = Response::builder()
-                    .status(StatusCode::SWITCHING_PROTOCOLS)
-                    .header("upgrade", "tailscale-control-protocol")
-                    .header("connection", "upgrade");
-                Ok(switching.body(Answer::default()).unwrap())
-            }
-        });
-        let _ = http1::Builder::new().serve_connection(io, service).with_upgrades().await;
+    fn answer(self: Arc<Self>, request: &Request<Bytes>) -> Response<Body> {
+        match request.uri().path() {
+            "/machine/register" => self.register(request.body()),
+            "/machine/map" => self.map(request.body()),
+            path => panic!("unexpected request for {path}"),
+        }
     }
 
-    async fn inside<IO>(self: Arc<Self>, io: NoiseStream<IO>)
-    where
-        IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    {
-        let service = service_fn(|request: Request<Incoming>| {
-            let server = Arc::clone(&self);
-            async move {
-                let path = request.uri().path().to_owned();
-                let body = request.into_body().collect().await.unwrap().to_bytes();
-                Ok::<_, Infallible>(match &*path {
-                    "/machine/register" => server.register(&body),
-                    "/machine/map" => server.map(&body),
-                    path => panic!("unexpected request for {path}"),
-                })
-            }
-        });
-        let connection = http2::Builder::new(TokioExecutor::new());
-        let _ = connection.serve_connection(TokioIo::new(io), service).await;
-    }
-
-    fn register(&self, body: &[u8]) -> Response<Answer> {
+    fn register(&self, body: &[u8]) -> Response<Body> {
         let request: RegisterRequest = serde_json::from_slice(body).unwrap();
         let mut turned_away = self.turned_away.lock().unwrap();
         if self.fault == Fault::Overloaded && !turned_away.contains(&request.node_key) {
             turned_away.push(request.node_key);
             let busy = Response::builder().status(429).header("retry-after", "1");
-            return busy.body(Answer::default()).unwrap();
+            return busy.body(Body::default()).unwrap();
         }
         if request.auth.unwrap().auth_key.0 != "good-key" {
             let refusal =
                 RegisterResponse { error: "bad key".to_owned(), ..RegisterResponse::default() };
-            return whole(serde_json::to_vec(&refusal).unwrap());
+            return json(&refusal);
         }
         let hostinfo = request.hostinfo.unwrap();
         let mut nodes = self.nodes.lock().unwrap();
@@ -155,11 +93,10 @@ impl Server {
             id,
             Known { key: request.node_key, node, stream: None, streams: 0, compress: false },
         );
-        let answer = RegisterResponse { machine_authorized: true, ..RegisterResponse::default() };
-        whole(serde_json::to_vec(&answer).unwrap())
+        json(&RegisterResponse { machine_authorized: true, ..RegisterResponse::default() })
     }
 
-    fn map(self: Arc<Self>, body: &[u8]) -> Response<Answer> {
+    fn map(self: Arc<Self>, body: &[u8]) -> Response<Body> {
         let request: MapRequest = serde_json::from_slice(body).unwrap();
         let compress = request.compress == "zstd";
         let mut nodes = self.nodes.lock().unwrap();
@@ -172,7 +109,7 @@ impl Server {
             let _ = known.stream.as_ref().map(|stream| stream.try_send(own));
             let endpoints = Some(request.endpoints);
             self.patch(&nodes, PeerChange { node_id: id, endpoints, ..PeerChange::default() });
-            return Response::new(Answer::default());
+            return Response::default();
         }
         if !request.stream {
             return whole(framed(&self.full(&nodes, id), compress));
@@ -181,7 +118,7 @@ impl Server {
         known.streams += 1;
         known.compress = compress;
         let number = known.streams;
-        let (sender, messages) = mpsc::channel(QUEUE);
+        let (sender, mut messages) = mpsc::channel(QUEUE);
         known.stream = Some(sender.clone());
         sender.try_send(framed(&self.full(&nodes, id), compress)).unwrap();
         let mut node = nodes[&id].node.clone();
@@ -191,7 +128,10 @@ impl Server {
         self.tell(&nodes, id, &MapResponse { peers_changed: vec![node], ..MapResponse::default() });
         drop(nodes);
         let leaves = Leaves { server: self, id, number };
-        Response::new(Answer { pieces: Some(messages), whole: None, leaves: Some(leaves) })
+        stream(poll_fn(move |context| {
+            let _leaves = &leaves;
+            messages.poll_recv(context)
+        }))
     }
 
     fn full(&self, nodes: &BTreeMap<NodeId, Known>, viewer: NodeId) -> MapResponse {
@@ -253,12 +193,7 @@ fn framed(message: &MapResponse, compress: bool) -> Bytes {
     } else {
         json
     };
-    let length = u32::try_from(payload.len()).unwrap().to_le_bytes();
-    [&length[..], &payload].concat().into()
-}
-
-fn whole(body: impl Into<Bytes>) -> Response<Answer> {
-    Response::new(Answer { whole: Some(body.into()), ..Answer::default() })
+    control_server::framed(&payload)
 }
 
 /// Says that a stream has ended.
@@ -272,34 +207,5 @@ struct Leaves {
 impl Drop for Leaves {
     fn drop(&mut self) {
         self.server.gone(self.id, self.number);
-    }
-}
-
-/// A body: some bytes, or the messages of a stream.
-#[derive(Debug, Default)]
-struct Answer {
-    whole: Option<Bytes>,
-    pieces: Option<mpsc::Receiver<Bytes>>,
-    #[expect(dead_code, reason = "it acts when it is dropped")]
-    leaves: Option<Leaves>,
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if let Some(whole) = self.whole.take() {
-            return Poll::Ready(Some(Ok(Frame::data(whole))));
-        }
-        match &mut self.pieces {
-            Some(pieces) => {
-                pieces.poll_recv(cx).map(|piece| piece.map(|data| Ok(Frame::data(data))))
-            }
-            None => Poll::Ready(None),
-        }
     }
 }

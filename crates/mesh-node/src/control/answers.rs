@@ -32,9 +32,13 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// Longest URL of a question.
 const URL_BYTES_MAX: usize = 4096;
 
-/// The pings that are asked for by name. Those of the peer API are not answered: this node knows none.
-const PING_KINDS: [(&str, PingKind); 3] =
-    [("disco", PingKind::Disco), ("TSMP", PingKind::Tsmp), ("ICMP", PingKind::Icmp)];
+/// The pings that are asked for by name: all that stock clients know.
+const PING_KINDS: [(&str, PingKind); 4] = [
+    ("disco", PingKind::Disco),
+    ("TSMP", PingKind::Tsmp),
+    ("ICMP", PingKind::Icmp),
+    ("peerapi", PingKind::PeerApi),
+];
 
 /// The answers under way. They end when this is dropped.
 #[derive(Debug)]

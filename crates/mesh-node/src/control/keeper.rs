@@ -1,6 +1,5 @@
 //! Who keeps up sessions: registers the node, opens its stream, tries again, and does what programs ask for in between.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mesh_client::{ControlClient, DialError, RequestError, backoff};
 use mesh_keys::{NodePrivate, NodePublic};
-use mesh_wire::{DerpMap, MapResponse, RegisterRequest};
+use mesh_wire::RegisterRequest;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
@@ -251,7 +250,8 @@ impl Keeper {
         self.end_login(&Err("node was logged out".to_owned()));
         self.is_logged_out = true;
         self.line.phase.send_replace(Phase::LoggedOut);
-        self.empty_tailnet().await;
+        // Without an engine there is nothing to forget.
+        self.line.update(Update::LoggedOut).await.ok();
         self.state.node = NodePrivate::generate().map_err(StateError::from)?;
         self.state.is_registered = false;
         self.tell_key();
@@ -274,20 +274,6 @@ impl Keeper {
         };
         let answer = login::register(&client, &request).await?;
         if answer.error.is_empty() { Ok(()) } else { Err(SessionError::Refused(answer.error)) }
-    }
-
-    /// Has the engine forget the tailnet: the node has no addresses there any more, no peers, and no relays.
-    async fn empty_tailnet(&self) {
-        let no_relays = DerpMap { regions: Some(BTreeMap::new()), ..DerpMap::default() };
-        let message = MapResponse {
-            node: Some(Box::default()),
-            derp_map: Some(Arc::new(no_relays)),
-            ..MapResponse::default()
-        };
-        for update in [Update::Began, Update::Message(Box::new(message))] {
-            // Without an engine there is nothing to forget.
-            self.line.update(update).await.ok();
-        }
     }
 }
 

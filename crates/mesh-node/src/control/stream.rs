@@ -1,11 +1,13 @@
 //! An open session: what comes by the map stream goes to the engine, what the engine finds out goes to the server.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mesh_client::{ControlClient, MapPart, MapStream, RequestError, backoff};
 use mesh_keys::NodePublic;
-use mesh_wire::{MapRequest, NetInfo, Node};
+use mesh_wire::{EndpointType, MapRequest, NetInfo, Node};
 use tokio::sync::{mpsc, watch};
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
@@ -53,7 +55,12 @@ impl Line {
         let mut expires_at = None;
         let mut has_begun = false;
         loop {
-            let part = timeout(SILENCE_MAX, stream.next()).await;
+            let part = tokio::select! {
+                biased;
+                part = timeout(SILENCE_MAX, stream.next()) => part,
+                // Without a word of the server, too.
+                () = expiry(expires_at) => return Err(SessionError::Expired),
+            };
             let message =
                 match part.map_err(|_| SessionError::Silence)??.ok_or(SessionError::Ended)? {
                     MapPart::Peers(peers) => {
@@ -74,6 +81,9 @@ impl Line {
                 return Err(SessionError::Expired);
             }
             if message.keep_alive {
+                if message.control_time.is_some() {
+                    self.update(Update::Message(message)).await?;
+                }
                 continue;
             }
             match &message.node {
@@ -148,9 +158,13 @@ impl Line {
     }
 
     fn lite_update(&self, key: NodePublic, report: &Report) -> MapRequest {
+        let is_mapped = |(_, kind): &(_, EndpointType)| *kind == EndpointType::PORTMAPPED;
         let net_info = NetInfo {
             working_udp: Some(!report.latencies.is_empty()),
             working_ipv6: Some(report.latencies.keys().any(|region| region.ends_with("-v6"))),
+            have_port_map: report.endpoints.iter().any(is_mapped),
+            pmp: report.port_mapping.map(|services| services.nat_pmp),
+            pcp: report.port_mapping.map(|services| services.pcp),
             preferred_derp: report.home,
             derp_latency: report.latencies.clone(),
             ..NetInfo::default()
@@ -161,6 +175,16 @@ impl Line {
         }
         let (endpoints, endpoint_types) = report.endpoints.iter().copied().unzip();
         MapRequest { stream: false, omit_peers: true, endpoints, endpoint_types, ..request }
+    }
+}
+
+/// Waits until the key has expired, by the machine's clock as with stock clients.
+async fn expiry(expires_at: Option<Timestamp>) {
+    let Some(expires_at) = expires_at else { return pending().await };
+    while let Ok(left) = Duration::try_from(expires_at.duration_since(wall_clock()))
+        && !left.is_zero()
+    {
+        sleep(left).await;
     }
 }
 

@@ -8,13 +8,15 @@ use mesh_filter::{Filter, Flows, Packet, Transport, Verdict, replace_destination
 use mesh_peers::{Peer, PeerIndex, PeerTable};
 use tracing::trace;
 
-/// Which addresses beside those of peers are reached through the tailnet.
+/// Which addresses beside those of peers are reached through the tailnet, and whether the node is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Routing {
     /// Whether the subnets that peers route are.
     pub(crate) accept_routes: bool,
     /// The address of the peer that everything else goes through, if any does.
     pub(crate) exit_node: Option<IpAddr>,
+    /// Whether peers may open nothing, whatever policy says.
+    pub(crate) shields_up: bool,
 }
 
 /// The node's addresses, routes and packet filter.
@@ -74,8 +76,8 @@ impl Gate {
             trace!("packet from an address that is not the peer's");
             return None;
         }
-        let Self { filter, flows, .. } = self;
-        let verdict = if peers.get(index)?.is_jailed {
+        let Self { filter, flows, routing, .. } = self;
+        let verdict = if routing.shields_up || peers.get(index)?.is_jailed {
             filter.check_jailed(&packet, flows, now)
         } else {
             let has_capability = |address: IpAddr, name: &str| {

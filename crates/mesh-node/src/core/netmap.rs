@@ -1,5 +1,6 @@
 //! What the control server says, and what that changes.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +8,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use mesh_client::Netmap;
 use mesh_peers::Event as PeerEvent;
-use mesh_wire::{MapResponse, Node};
+use mesh_wire::{DerpMap, MapResponse, Node};
 
 use super::tunnel::WireGuard;
 use super::{Core, Effect};
@@ -15,7 +16,7 @@ use crate::control::Update;
 use crate::watch::WatchEvent;
 
 impl<T: WireGuard> Core<T> {
-    /// Takes what the control server says. `wall_clock` is for people: when a peer was seen.
+    /// Takes what the control server says. `wall_clock` is the machine's: when a peer was seen, and whose key has expired.
     pub(crate) fn handle_update(&mut self, update: Update, wall_clock: Timestamp, now: Instant) {
         match update {
             Update::Began => {
@@ -23,9 +24,24 @@ impl<T: WireGuard> Core<T> {
                 self.list = None;
             }
             Update::Peers(peers) => self.handle_listed(peers, now),
-            Update::Message(message) if message.keep_alive => {}
-            Update::Message(message) => self.handle_message(*message, wall_clock, now),
+            Update::Message(message) => {
+                self.note_time(&message, wall_clock, now);
+                if !message.keep_alive {
+                    self.handle_message(*message, wall_clock, now);
+                }
+            }
+            Update::LoggedOut => self.forget_tailnet(wall_clock, now),
         }
+    }
+
+    /// Forgets the tailnet: the node has no addresses there any more, no peers, and no relays.
+    fn forget_tailnet(&mut self, wall_clock: Timestamp, now: Instant) {
+        let no_relays = DerpMap { regions: Some(BTreeMap::new()), ..DerpMap::default() };
+        let nothing = MapResponse { derp_map: Some(Arc::new(no_relays)), ..MapResponse::default() };
+        self.begins = true;
+        self.list = None;
+        self.handle_message(nothing, wall_clock, now);
+        self.take_addresses();
     }
 
     fn handle_message(&mut self, mut message: MapResponse, wall_clock: Timestamp, now: Instant) {
@@ -43,6 +59,7 @@ impl<T: WireGuard> Core<T> {
         let has_new_relays = message.derp_map.is_some();
         let has_new_self = message.node.is_some();
         self.apply_filter(&message);
+        self.note_expired(message.peers.iter().chain(&message.peers_changed));
         self.peers.apply(&mut message, wall_clock, &mut events);
         self.netmap.apply(message, wall_clock);
         for event in events {
@@ -65,6 +82,7 @@ impl<T: WireGuard> Core<T> {
             // Rules of the session before must not judge peers of this one.
             self.gate.filter.clear();
         }
+        self.note_expired(&peers);
         let mut events = Vec::new();
         let list = self.list.get_or_insert_default();
         self.peers.apply_listed(list, peers, &mut events);
@@ -88,12 +106,13 @@ impl<T: WireGuard> Core<T> {
         }
     }
 
-    fn handle_peer_event(&mut self, event: PeerEvent, now: Instant) {
+    pub(super) fn handle_peer_event(&mut self, event: PeerEvent, now: Instant) {
         let changed = match event {
             PeerEvent::Came(index) => index,
             PeerEvent::Went(index, peer) => {
                 self.tunnels.remove(&peer.key);
                 self.ways.forget(index);
+                self.expiry.forget(index);
                 return self.tell(|| WatchEvent::PeerRemoved(peer.id));
             }
             PeerEvent::Changed(index, changed) => {
@@ -105,6 +124,10 @@ impl<T: WireGuard> Core<T> {
                 if let Some(old_key) = ways.handle_changed(index, peer, changed, now, outbox) {
                     self.tunnels.remove(&old_key);
                 }
+                // It was started anew. The session may be one of after that, for the disco key is told later than a node key.
+                if changed.disco_key {
+                    self.tunnels.renew(&peer.key);
+                }
                 index
             }
         };
@@ -114,18 +137,23 @@ impl<T: WireGuard> Core<T> {
             let node = Arc::new(peer.to_node());
             self.tell(|| WatchEvent::Peer(node));
         }
+        self.judge_expiry(changed, now);
     }
 
-    /// Takes the node's own addresses and routes from the netmap.
+    /// Takes the node's own addresses and routes from the netmap. Without the node itself there are none.
     fn take_addresses(&mut self) {
-        let Some(node) = self.netmap.node.clone() else { return };
-        self.gate.filter.set_locals(node.allowed_ips.clone().unwrap_or_default());
-        let addresses: Vec<IpAddr> = node.addresses.iter().map(ipnet::IpNet::addr).collect();
+        let node = self.netmap.node.as_deref();
+        let locals = node.and_then(|node| node.allowed_ips.clone()).unwrap_or_default();
+        let own = node.into_iter().flat_map(|node| &node.addresses);
+        let addresses: Vec<IpAddr> = own.map(ipnet::IpNet::addr).collect();
+        self.gate.filter.set_locals(locals);
         if self.gate.addresses != addresses {
             self.outbox.effects.push(Effect::Addresses(addresses.clone()));
             self.gate.addresses = addresses;
         }
-        self.tell(|| WatchEvent::SelfNode(node.into()));
+        if let Some(node) = self.netmap.node.clone() {
+            self.tell(|| WatchEvent::SelfNode(node.into()));
+        }
     }
 
     fn tell(&mut self, event: impl FnOnce() -> WatchEvent) {

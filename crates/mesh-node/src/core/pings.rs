@@ -18,6 +18,19 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(10);
 const WAITING_MAX: usize = 256;
 
 /// The answer to a ping.
+///
+/// ```
+/// use mesh_node::Pong;
+///
+/// fn told(pong: &Pong) -> String {
+///     let way = match (pong.direct, pong.relay) {
+///         (Some(address), _) => format!("directly from {address}"),
+///         (None, Some(region)) => format!("through relay {region}"),
+///         (None, None) => "some way".to_owned(),
+///     };
+///     format!("pong after {:?}, {way}", pong.latency)
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pong {
     /// The round trip.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mesh_peers::{Peer, PeerIndex};
+use mesh_portmap::Services;
 use mesh_wire::{DerpMap, DerpRegionId, UserProfile};
 
 use super::Core;
@@ -14,6 +15,19 @@ use crate::host::is_of_tailnet;
 use crate::node::{PeerStatus, Status, WhoIs};
 
 /// What the network around a node is like.
+///
+/// ```
+/// use mesh_node::NetcheckReport;
+///
+/// fn told(report: &NetcheckReport) {
+///     for (region, round_trip) in &report.latencies {
+///         let home = if report.home == Some(*region) { "  (home)" } else { "" };
+///         println!("{region:>4} {round_trip:>8.1?}{home}");
+///     }
+///     println!("seen as {:?}, reached at {:?}", report.seen_as, report.endpoints);
+/// }
+/// told(&NetcheckReport::default());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NetcheckReport {
     /// The relays that the control server has told.
@@ -26,6 +40,10 @@ pub struct NetcheckReport {
     pub seen_as: Vec<SocketAddr>,
     /// Where peers are told to reach it.
     pub endpoints: Vec<SocketAddr>,
+    /// Where the gateway lets others reach it, if it does.
+    pub port_mapped: Option<SocketAddr>,
+    /// By what the gateway lets itself be asked for that; `None` if it is not known, or was not asked.
+    pub port_mapping: Option<Services>,
 }
 
 impl<T: WireGuard> Core<T> {
@@ -83,7 +101,7 @@ impl<T: WireGuard> Core<T> {
         Status {
             node: self.netmap.node.as_deref().cloned(),
             tailnet: self.netmap.domain.clone(),
-            home: self.home,
+            home: self.connected_home,
             users: self.netmap.user_profiles.iter().map(|(id, user)| (*id, user.clone())).collect(),
             peers,
         }
@@ -97,6 +115,8 @@ impl<T: WireGuard> Core<T> {
             latencies: self.netcheck.nearest(),
             seen_as: self.netcheck.seen_as().collect(),
             endpoints: self.report.endpoints.iter().map(|(address, _)| *address).collect(),
+            port_mapped: self.port_mapped.endpoint,
+            port_mapping: self.port_mapped.services,
         }
     }
 

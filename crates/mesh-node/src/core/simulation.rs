@@ -8,10 +8,10 @@ mod tunnels;
 mod world;
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use mesh_testkit::network::{Gateway, HostId};
+use mesh_testkit::seeds;
 use mesh_wire::DerpRegionId;
 
 use world::{Arrival, CLOSED_PORT, OPEN_PORT, World};
@@ -29,24 +29,9 @@ const RECOVERY: Duration = Duration::from_secs(75);
 /// In how much time before the end something must have come.
 const RECENTLY: Duration = Duration::from_secs(5);
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it is about the run of the tests, not configuration"
-)]
-fn cases() -> u64 {
-    let asked = std::env::var("PROPTEST_CASES").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(CASES)
-}
-
-/// Tries a law with many seeds, those that failed once first.
+/// Tries a law with many seeds.
 fn check(law: impl Fn(u64)) {
-    let mut failed = Vec::new();
-    for seed in SEEDS.iter().copied().chain(0..cases()) {
-        if catch_unwind(AssertUnwindSafe(|| law(seed))).is_err() {
-            failed.push(seed);
-        }
-    }
-    assert!(failed.is_empty(), "{} seeds failed: {failed:?}", failed.len());
+    seeds::check(CASES, SEEDS, law);
 }
 
 fn secs(secs: u64) -> Duration {

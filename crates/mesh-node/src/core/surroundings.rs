@@ -9,6 +9,7 @@ use mesh_wire::EndpointType;
 use super::outbox::Recipient;
 use super::tunnel::WireGuard;
 use super::{Core, Effect, StunServers};
+use crate::port_mapping::PortMapped;
 
 impl<T: WireGuard> Core<T> {
     /// Looks after what may have changed unnoticed.
@@ -25,6 +26,12 @@ impl<T: WireGuard> Core<T> {
             self.local_endpoints = endpoints;
             self.update_report();
         }
+    }
+
+    /// Takes over where the gateway lets others reach the node.
+    pub(crate) fn handle_port_mapped(&mut self, mapped: PortMapped) {
+        self.port_mapped = mapped;
+        self.update_report();
     }
 
     /// Asks for the way of every relay's STUN server, or asks the servers again.

@@ -31,6 +31,8 @@ pub(crate) trait WireGuard {
     ) -> Result<NodePublic, DatagramError>;
     /// Lets time pass.
     fn handle_tick(&mut self, now: Instant, emit: impl FnMut(Output<'_>));
+    /// Has the next tick begin a handshake with a peer, if there is a tunnel: the peer may have lost its sessions.
+    fn renew(&mut self, peer: &NodePublic);
     /// Forgets a peer.
     fn remove(&mut self, peer: &NodePublic);
     /// How long ago the last handshake with a peer was; `None` without a session.
@@ -70,6 +72,10 @@ impl WireGuard for Tunnels {
 
     fn handle_tick(&mut self, _now: Instant, emit: impl FnMut(Output<'_>)) {
         self.handle_tick(emit);
+    }
+
+    fn renew(&mut self, peer: &NodePublic) {
+        self.renew(peer);
     }
 
     fn remove(&mut self, peer: &NodePublic) {

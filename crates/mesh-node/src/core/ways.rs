@@ -108,8 +108,7 @@ impl Ways {
         }
     }
 
-    /// Takes over what has changed of a peer. Returns the key whose tunnel is void: the old one of a peer that has another, or
-    /// that of a peer that was started anew, as its disco key tells; it knows nothing of the tunnel any more.
+    /// Takes over what has changed of a peer. Returns its old key if that is another now: its tunnel is void.
     pub(super) fn handle_changed(
         &mut self,
         index: PeerIndex,
@@ -130,11 +129,10 @@ impl Ways {
             way.path.handle_link_changed(now);
         }
         let old_key = std::mem::replace(&mut way.key, peer.key);
-        let is_void = changed.key || changed.disco_key;
-        way.unanswered.take_if(|_| is_void);
+        way.unanswered.take_if(|_| changed.key || changed.disco_key);
         self.settle(index, now, outbox);
         self.call_again(index, now, outbox);
-        is_void.then_some(old_key)
+        changed.key.then_some(old_key)
     }
 
     /// Notes that data came from a peer.

@@ -17,6 +17,13 @@ use crate::NetcheckReport;
 
 /// How far a node has come.
 ///
+/// ```
+/// use mesh_node::loopback::BackendState;
+///
+/// assert_eq!(serde_json::to_string(&BackendState::NeedsLogin)?, r#""NeedsLogin""#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
 /// Source: tailscale `ipn/backend.go`, `State`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BackendState {
@@ -32,12 +39,22 @@ pub enum BackendState {
 }
 
 /// A node and its peers.
+///
+/// ```
+/// use mesh_node::loopback::{BackendState, Status};
+///
+/// let json = r#"{"BackendState": "Running", "TailscaleIPs": ["100.64.0.1"], "Self": {"DNSName": "web.example."}}"#;
+/// let status: Status = serde_json::from_str(json)?;
+/// assert_eq!(status.backend_state, BackendState::Running);
+/// assert_eq!(status.self_node.map(|node| node.dns_name).as_deref(), Some("web.example."));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Status {
     /// The program's version.
     pub version: String,
-    /// Whether the machine has a network interface for the tailnet: never.
+    /// Whether the machine has a network interface for the tailnet.
     #[serde(rename = "TUN")]
     pub tun: bool,
     /// How far the node has come.
@@ -65,6 +82,15 @@ pub struct Status {
 }
 
 /// A tailnet.
+///
+/// ```
+/// use mesh_node::loopback::Status;
+///
+/// let json = r#"{"CurrentTailnet": {"Name": "example.com", "MagicDNSSuffix": "example.ts.net"}}"#;
+/// let status: Status = serde_json::from_str(json)?;
+/// assert_eq!(status.current_tailnet.map(|tailnet| tailnet.name).as_deref(), Some("example.com"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct TailnetStatus {
@@ -76,6 +102,15 @@ pub struct TailnetStatus {
 }
 
 /// A node.
+///
+/// ```
+/// use mesh_node::loopback::PeerStatus;
+///
+/// let peer: PeerStatus = serde_json::from_str(r#"{"CurAddr": "", "Relay": "fra", "Online": true}"#)?;
+/// let is_relayed = peer.cur_addr.is_empty() && !peer.relay.is_empty();
+/// assert!(peer.online && is_relayed);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PeerStatus {
@@ -169,6 +204,14 @@ impl PeerStatus {
 }
 
 /// What came of a ping.
+///
+/// ```
+/// use mesh_node::loopback::PingResult;
+///
+/// let result: PingResult = serde_json::from_str(r#"{"LatencySeconds": 0.0125, "Endpoint": "192.0.2.1:41641"}"#)?;
+/// assert!(result.err.is_empty() && result.latency_seconds < 0.1);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PingResult {
@@ -199,6 +242,14 @@ pub struct PingResult {
 
 /// What the network around a node is like.
 ///
+/// ```
+/// use mesh_node::loopback::Netcheck;
+///
+/// let report: Netcheck = serde_json::from_str(r#"{"UDP": true, "RegionLatency": {"1": 12500000}}"#)?;
+/// assert!(report.udp && report.region_latency.len() == 1);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
 /// Source: tailscale `net/netcheck/netcheck.go`, `Report`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -217,6 +268,14 @@ pub struct Netcheck {
     pub region_latency: BTreeMap<DerpRegionId, u64>,
     /// Where peers are told to reach the node.
     pub endpoints: Vec<SocketAddr>,
+    /// Whether the gateway speaks NAT-PMP, if it was asked.
+    #[serde(rename = "PMP")]
+    pub pmp: Option<bool>,
+    /// Whether the gateway speaks PCP, if it was asked.
+    #[serde(rename = "PCP")]
+    pub pcp: Option<bool>,
+    /// Where the gateway lets others reach the node. Tailscale tells it among the endpoints alone.
+    pub port_mapped: Option<SocketAddr>,
 }
 
 impl Netcheck {
@@ -231,11 +290,24 @@ impl Netcheck {
             preferred_derp: report.home.unwrap_or_default(),
             region_latency: latencies.map(|(region, span)| (*region, nanos(span))).collect(),
             endpoints: report.endpoints.clone(),
+            pmp: report.port_mapping.map(|services| services.nat_pmp),
+            pcp: report.port_mapping.map(|services| services.pcp),
+            port_mapped: report.port_mapped,
         }
     }
 }
 
 /// Who has an address.
+///
+/// ```
+/// use mesh_node::loopback::WhoIsResponse;
+///
+/// let json = r#"{"UserProfile": {"ID": 1, "LoginName": "alice@example.com"}, "CapMap": {"example.com/cap/edit": null}}"#;
+/// let who: WhoIsResponse = serde_json::from_str(json)?;
+/// assert_eq!(who.user_profile.login_name, "alice@example.com");
+/// assert!(who.cap_map.contains_key("example.com/cap/edit"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct WhoIsResponse {

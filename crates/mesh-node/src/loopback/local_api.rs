@@ -31,6 +31,23 @@ use crate::{Node, NodeError, PingKind, Stream, WhoIs};
 const DIAL_PROTOCOL: HeaderValue = HeaderValue::from_static("ts-dial");
 
 /// The local API of a node, for whoever may ask.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use mesh_node::Node;
+/// # mesh_testkit::example(async |tailnet| {
+/// # let node = Node::builder().control_url(tailnet.url()).auth_key("any").ephemeral(true).build().await?;
+/// # let node = Arc::new(node);
+/// use mesh_node::loopback::router;
+///
+/// // For whoever can connect to the socket.
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("node.sock");
+/// let listener = tokio::net::UnixListener::bind(path)?;
+/// let served = axum::serve(listener, router(Arc::clone(&node)));
+/// # drop(served);
+/// # Ok(()) });
+/// ```
 pub fn router(node: Arc<Node>) -> Router {
     Router::new()
         .route("/localapi/v0/status", get(status))
@@ -90,7 +107,7 @@ async fn status(
     if !query.peers {
         told.peers.clear();
     }
-    Ok(Json(status::status(told, node.state(), node.ips(), &netcheck)))
+    Ok(Json(status::status(told, &node, &netcheck)))
 }
 
 #[derive(Deserialize)]
@@ -134,7 +151,7 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
 #[derive(Deserialize)]
 struct PingQuery {
     ip: IpAddr,
-    /// `disco`, `TSMP` or `ICMP`.
+    /// `disco`, `TSMP`, `ICMP` or `peerapi`.
     #[serde(rename = "type")]
     kind: String,
 }
@@ -147,8 +164,9 @@ async fn ping(
         "disco" => PingKind::Disco,
         "TSMP" => PingKind::Tsmp,
         "ICMP" => PingKind::Icmp,
+        "peerapi" => PingKind::PeerApi,
         _ => {
-            let text = format!("`{kind}` is none of disco, TSMP and ICMP");
+            let text = format!("`{kind}` is none of disco, TSMP, ICMP and peerapi");
             return Err(ApiError(StatusCode::BAD_REQUEST, text));
         }
     };
@@ -159,7 +177,7 @@ async fn ping(
     }
     let pong = match node.ping(ip, kind).await {
         Ok(pong) => pong,
-        Err(error @ (NodeError::NoAnswer(_) | NodeError::NoPeer(_))) => {
+        Err(error @ (NodeError::NoAnswer(_) | NodeError::NoPeer(_) | NodeError::Connect(..))) => {
             return Ok(Json(PingResult { err: in_words(&error), ..asked }));
         }
         Err(error) => return Err(error.into()),

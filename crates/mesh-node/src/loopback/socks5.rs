@@ -15,6 +15,13 @@ use tokio::time::timeout;
 use super::HANDSHAKE_MAX;
 
 /// The first byte of every client.
+///
+/// ```
+/// use mesh_node::loopback::socks5;
+///
+/// let is_socks = |first: u8| first == socks5::VERSION;
+/// assert!(is_socks(5) && !is_socks(b'G'));
+/// ```
 pub const VERSION: u8 = 5;
 
 /// The version of the exchange of user and password.
@@ -31,6 +38,13 @@ const NAME: u8 = 3;
 const IPV6: u8 = 4;
 
 /// User and password that a client must know.
+///
+/// ```
+/// use mesh_node::loopback::socks5::Login;
+///
+/// let login = Login { user: "tsnet".to_owned(), password: "secret".to_owned() };
+/// assert!(!format!("{login:?}").contains("secret"));
+/// ```
 #[derive(Clone)]
 pub struct Login {
     /// The user.
@@ -46,6 +60,21 @@ impl std::fmt::Debug for Login {
 }
 
 /// Why a client is not connected.
+///
+/// ```
+/// use std::io;
+///
+/// use mesh_node::loopback::socks5::Reply;
+///
+/// fn reply(error: &io::Error) -> Reply {
+///     match error.kind() {
+///         io::ErrorKind::ConnectionRefused => Reply::ConnectionRefused,
+///         io::ErrorKind::TimedOut => Reply::TimedOut,
+///         _ => Reply::GeneralFailure,
+///     }
+/// }
+/// assert_eq!(reply(&io::ErrorKind::TimedOut.into()) as u8, 6);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Reply {
@@ -65,6 +94,27 @@ pub enum Reply {
 
 /// Serves one client: learns where it wants to go, has `dial` connect to that `host:port`, and joins the two until both are
 /// done.
+///
+/// ```
+/// # use mesh_node::loopback::socks5::{self, Login, Reply};
+/// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (mut client, server) = tokio::io::duplex(1024);
+/// // No login, then CONNECT to web:80.
+/// client.write_all(&[5, 1, 0]).await?;
+/// client.write_all(b"\x05\x01\0\x03\x03web\0\x50").await?;
+/// let dial = |to: String| async move {
+///     assert_eq!(to, "web:80");
+///     Err::<tokio::io::DuplexStream, _>(Reply::HostUnreachable)
+/// };
+/// socks5::serve(server, None::<&Login>, dial).await?;
+/// let mut answers = Vec::new();
+/// client.read_to_end(&mut answers).await?;
+/// assert_eq!(answers[..4], [5, 0, 5, Reply::HostUnreachable as u8]);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] if the client does not speak SOCKS5, [`io::ErrorKind::PermissionDenied`] if it does not

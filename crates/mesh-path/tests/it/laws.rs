@@ -2,13 +2,13 @@
 //!
 //! `PROPTEST_CASES` says how many seeds are tried, as for all property tests.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use mesh_wire::DerpRegionId;
 
 use crate::world::{Arrival, World};
 use mesh_testkit::network::{Filtering, Gateway, HostId, Mapping};
+use mesh_testkit::seeds;
 
 /// Seeds that failed once.
 const SEEDS: &[u64] = &[2241];
@@ -28,24 +28,9 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it is about the run of the tests, not configuration"
-)]
-fn cases() -> u64 {
-    let asked = std::env::var("PROPTEST_CASES").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(CASES)
-}
-
-/// Tries a law with many seeds, those that failed once first.
+/// Tries a law with many seeds.
 fn check(law: impl Fn(u64)) {
-    let mut failed = Vec::new();
-    for seed in SEEDS.iter().copied().chain(0..cases()) {
-        if catch_unwind(AssertUnwindSafe(|| law(seed))).is_err() {
-            failed.push(seed);
-        }
-    }
-    assert!(failed.is_empty(), "{} seeds failed: {failed:?}", failed.len());
+    seeds::check(CASES, SEEDS, law);
 }
 
 /// Two nodes behind some gateways, now and then at one site.

@@ -1,6 +1,7 @@
 //! The engine says what the naive evaluator says: for fresh tailnets, after any events, and as its deltas tell it.
 //!
 //! Everything follows from a seed. A failure prints its seed; it goes to [`SEEDS`] before its cause is mended.
+//! `PROPTEST_CASES` says how many seeds are tried.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,6 +11,7 @@ use ipnet::IpNet;
 use mesh_model::NodeId;
 use mesh_policy::{CompiledPolicy, FilterChunks, FilterRule, NodeView, Policy, PolicyDelta};
 use mesh_testkit::random::{Event, Random, World};
+use mesh_testkit::seeds::cases;
 use mesh_testkit::{Naive, elect};
 
 use crate::compare::first_difference;
@@ -49,16 +51,6 @@ fn deltas_name_all_that_is_different() {
 #[test]
 fn edits_of_the_policy_name_all_that_is_different() {
     check(cases(256) / 4, |seed| happenings(seed, edit, folds));
-}
-
-/// How many seeds are tried; `PROPTEST_CASES` says otherwise, as for all property tests.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it is about the run of the tests, not configuration"
-)]
-fn cases(by_default: u64) -> u64 {
-    let asked = std::env::var("PROPTEST_CASES").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(by_default)
 }
 
 /// Tries seeds, those that failed once first.

@@ -20,30 +20,28 @@ const HALF_OPEN_MAX: usize = 256;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Inner {
-    /// Makes the connection for a segment that belongs to no connection, if it opens one that somebody wants.
-    /// Answers it otherwise.
-    pub(super) fn admit(
-        &mut self,
-        segment: &Segment<'_>,
-        packet: &[u8],
-        now: Instant,
-    ) -> Option<ConnectionId> {
+    /// Who wants the connection that a segment opens, if it opens one.
+    pub(super) fn listener_for(&self, segment: &Segment<'_>) -> Option<ListenKey> {
+        if !segment.opens() {
+            return None;
+        }
         let (local, remote) = (segment.flow.local, segment.flow.remote);
         let networks = if local.is_ipv4() {
             [Network::Tcp4, Network::Tcp]
         } else {
             [Network::Tcp6, Network::Tcp]
         };
-        let is_own = self.is_own(local.ip());
-        let key = segment.opens().then(|| {
-            let listener = self.listeners.find(networks, local, is_own);
-            listener.or_else(|| self.fallbacks.find(remote, local))
-        });
-        let key = key.flatten();
-        let Some(key) = key else {
-            self.answer(packet, now);
-            return None;
-        };
+        let listener = self.listeners.find(networks, local, self.is_own(local.ip()));
+        listener.or_else(|| self.fallbacks.find(remote, local))
+    }
+
+    /// Makes the connection that a segment opens, if there is room.
+    pub(super) fn admit(
+        &mut self,
+        key: ListenKey,
+        segment: &Segment<'_>,
+        now: Instant,
+    ) -> Option<ConnectionId> {
         if !self.has_room_for(key) {
             return None;
         }

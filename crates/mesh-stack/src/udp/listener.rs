@@ -17,6 +17,31 @@ use crate::stack::Shared;
 ///
 /// A flow that nobody accepts within a second is forgotten. At most 128 wait; what would begin another one is ignored.
 /// Dropping the listener ends it and what waits; accepted flows go on.
+///
+/// ```
+/// # use mesh_stack::{Config, PacketBatch, Stack};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (stack, mut outgoing) = Stack::new(&Config::default())?;
+/// # stack.set_addresses(&[[100, 64, 0, 1].into()]);
+/// # let back = stack.clone();
+/// # tokio::spawn(async move {
+/// #     let mut batch = PacketBatch::new();
+/// #     loop {
+/// #         outgoing.next_batch(&mut batch).await;
+/// #         back.receive(batch.packets());
+/// #     }
+/// # });
+/// use mesh_stack::Network;
+///
+/// let mut listener = stack.listen_udp(Network::Udp, None, 53)?;
+/// let client = stack.bind_udp("100.64.0.1:0".parse()?)?;
+/// client.send_to(b"who?", "100.64.0.1:53".parse()?).await?;
+/// let (stream, from) = listener.accept().await?;
+/// assert_eq!((from, stream.local_addr().port()), (client.local_addr(), listener.port()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct UdpListener {
     shared: Arc<Shared>,
@@ -29,11 +54,15 @@ impl UdpListener {
     }
 
     /// The port.
+    ///
+    /// [Example](Self)
     pub fn port(&self) -> u16 {
         self.key.port()
     }
 
     /// Waits for a source that has not been heard of, and says which one it is. Safe to cancel.
+    ///
+    /// [Example](Self)
     ///
     /// # Errors
     /// [`NetworkDown`](io::ErrorKind::NetworkDown) once [`Outgoing`](crate::Outgoing) is gone.
@@ -66,6 +95,34 @@ impl Drop for UdpListener {
 /// It ends when nothing has passed for two minutes; what the peer sends after that begins another one, as after the
 /// stream is dropped. 64 KiB may wait to be received, 64 bytes per datagram included; after that the oldest are
 /// dropped. Any number of tasks may send, one may receive.
+///
+/// ```
+/// # use mesh_stack::{Config, PacketBatch, Stack};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (stack, mut outgoing) = Stack::new(&Config::default())?;
+/// # stack.set_addresses(&[[100, 64, 0, 1].into()]);
+/// # let back = stack.clone();
+/// # tokio::spawn(async move {
+/// #     let mut batch = PacketBatch::new();
+/// #     loop {
+/// #         outgoing.next_batch(&mut batch).await;
+/// #         back.receive(batch.packets());
+/// #     }
+/// # });
+/// # use mesh_stack::Network;
+/// # let mut listener = stack.listen_udp(Network::Udp, None, 53)?;
+/// # let client = stack.bind_udp("100.64.0.1:0".parse()?)?;
+/// # client.send_to(b"who?", "100.64.0.1:53".parse()?).await?;
+/// let (stream, _from) = listener.accept().await?;
+/// let mut question = [0; 1280];
+/// let length = stream.recv(&mut question).await?;
+/// assert_eq!(&question[..length], b"who?");
+/// stream.send(b"you").await?;
+/// assert_eq!(stream.peer_addr(), client.local_addr());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct UdpStream {
     shared: Arc<Shared>,
@@ -75,16 +132,22 @@ pub struct UdpStream {
 
 impl UdpStream {
     /// The address at this end: the one that the peer sends to.
+    ///
+    /// [Example](Self)
     pub fn local_addr(&self) -> SocketAddr {
         self.flow.local
     }
 
     /// The address at the other end.
+    ///
+    /// [Example](Self)
     pub fn peer_addr(&self) -> SocketAddr {
         self.flow.remote
     }
 
     /// Sends a datagram, waiting while 256 wait for the way out. Safe to cancel.
+    ///
+    /// [Example](Self)
     ///
     /// # Errors
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) when the datagram is longer than a packet,
@@ -101,6 +164,8 @@ impl UdpStream {
     }
 
     /// Waits for a datagram; returns its length. What does not fit into `buffer` is lost. Safe to cancel.
+    ///
+    /// [Example](Self)
     ///
     /// # Errors
     /// [`TimedOut`](io::ErrorKind::TimedOut) when the flow has ended, and

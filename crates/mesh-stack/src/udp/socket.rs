@@ -15,6 +15,29 @@ use crate::stack::Shared;
 ///
 /// A datagram is at most a packet long: nothing is fragmented. 256 KiB may wait to be received, 64 bytes per
 /// datagram included; after that the oldest are dropped. Any number of tasks may send, one may receive.
+///
+/// ```
+/// # use mesh_stack::{Config, PacketBatch, Stack};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (stack, mut outgoing) = Stack::new(&Config::default())?;
+/// # stack.set_addresses(&[[100, 64, 0, 1].into()]);
+/// # let back = stack.clone();
+/// # tokio::spawn(async move {
+/// #     let mut batch = PacketBatch::new();
+/// #     loop {
+/// #         outgoing.next_batch(&mut batch).await;
+/// #         back.receive(batch.packets());
+/// #     }
+/// # });
+/// let socket = stack.bind_udp("100.64.0.1:5353".parse()?)?;
+/// socket.send_to(b"echo", socket.local_addr()).await?;
+/// let mut datagram = [0; 1280];
+/// let (length, from) = socket.recv_from(&mut datagram).await?;
+/// assert_eq!((&datagram[..length], from), (&b"echo"[..], socket.local_addr()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct UdpSocket {
     shared: Arc<Shared>,
@@ -27,11 +50,15 @@ impl UdpSocket {
     }
 
     /// The address that datagrams to this socket have.
+    ///
+    /// [Example](Self)
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
     /// Sends a datagram, waiting while 256 wait for the way out. Safe to cancel.
+    ///
+    /// [Example](Self)
     ///
     /// # Errors
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) when the datagram is longer than a packet, or `remote` is
@@ -54,6 +81,8 @@ impl UdpSocket {
 
     /// Waits for a datagram; returns its length and who sent it. What does not fit into `buffer` is lost.
     /// Safe to cancel.
+    ///
+    /// [Example](Self)
     ///
     /// # Errors
     /// [`NetworkDown`](io::ErrorKind::NetworkDown) once [`Outgoing`](crate::Outgoing) is gone.

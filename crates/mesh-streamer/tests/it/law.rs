@@ -12,6 +12,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use mesh_testkit::seeds;
 use tokio::runtime::Builder;
 
 use plan::{Plan, Step};
@@ -29,7 +30,7 @@ const SHORTER_PLANS_MAX: usize = 400;
 #[test]
 fn what_clients_were_told_adds_up_to_the_full_netmap() {
     let (mut all, mut failures) = (Tally::default(), Vec::new());
-    for seed in SEEDS.iter().copied().chain(0..cases()) {
+    for seed in seeds::seeds(CASES, SEEDS) {
         match play(&Plan::new(seed)) {
             Ok(tally) => all.add(tally),
             Err(failure) => {
@@ -43,15 +44,6 @@ fn what_clients_were_told_adds_up_to_the_full_netmap() {
     }
     println!("{all:#?}");
     assert!(failures.is_empty(), "seeds {failures:?}");
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it is about the run of the tests, not configuration"
-)]
-fn cases() -> u64 {
-    let asked = std::env::var("PROPTEST_CASES").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(CASES)
 }
 
 /// Plays a plan in a world of its own.

@@ -51,6 +51,7 @@ fn what_tailscale_takes_is_understood() {
     for line in [
         "up --login-server=http://127.0.0.1:8080 --authkey=tskey-auth-x",
         "up --auth-key tskey-auth-x --hostname web --reset",
+        "up --tun=tailnet0",
         "up --advertise-routes 10.0.0.0/8,fd00::/8 --advertise-tags tag:a,tag:b",
         "status --json",
         "ip -6",
@@ -68,6 +69,9 @@ fn what_tailscale_takes_is_understood() {
 #[test]
 fn what_cannot_be_meant_is_refused() {
     for line in [
+        "up --tun=",
+        "up --tun=an/interface",
+        "up --tun=longer-than-15-bytes",
         "up --advertise-tags web",
         "up --advertise-routes 10.0.0.1/8",
         "up --login-server",

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -16,9 +17,18 @@ use tracing::debug;
 /// How long a host that the node routes to may take to answer.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// Serves what the packet filter lets in, for as long as the node lives; beside its own addresses it stands for `routes`.
-pub(super) async fn serve(node: &Node, routes: &[IpNet]) -> Result<Infallible, ListenError> {
-    let inbound = AxumListener::from(node.register_fallback(|_, _| true)?);
+/// Serves what the packet filter lets in, for as long as the node lives; beside its own addresses it stands for `routes`. With
+/// a network interface the machine takes by itself what is for those addresses.
+pub(super) async fn serve(
+    node: &Arc<Node>,
+    routes: &[IpNet],
+    has_interface: bool,
+) -> Result<Infallible, ListenError> {
+    let of_node = Arc::downgrade(node);
+    let is_own =
+        move |to: SocketAddr| of_node.upgrade().is_some_and(|node| node.ips().contains(&to.ip()));
+    let decide = move |_, to| !has_interface || !is_own(to);
+    let inbound = AxumListener::from(node.register_fallback(decide)?);
     let lead = |stream: TcpStream| {
         let to = target(stream.local_addr(), &node.ips(), routes);
         async move {

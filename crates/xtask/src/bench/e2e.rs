@@ -7,7 +7,7 @@ pub(super) mod adapter;
 mod outcome;
 mod real;
 pub(super) mod run;
-mod server;
+pub(super) mod server;
 pub(super) mod tailnet;
 pub(super) mod workload;
 

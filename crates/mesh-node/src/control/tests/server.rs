@@ -1,30 +1,19 @@
 //! A control server whose answers a test gives one by one, and what it runs against: the session's task without an engine.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use data_encoding::BASE64;
+use futures_util::stream::poll_fn;
 use http::{Method, Response, StatusCode};
-use http_body_util::BodyExt as _;
-use hyper::body::{Body, Frame, Incoming};
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use jiff::Timestamp;
-use mesh_keys::{DiscoPublic, MachinePrivate, MachinePublic};
-use mesh_noise::Responder;
-use mesh_noise_io::NoiseStream;
+use mesh_keys::DiscoPublic;
 use mesh_stack::{Config, Stack};
+use mesh_testkit::control_server::{self, Body, ControlServer, encode, whole};
 use mesh_wire::{MapRequest, MapResponse, RegisterRequest, RegisterResponse};
 use rustls::RootCertStore;
 use serde::de::DeserializeOwned;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::super::*;
@@ -33,22 +22,6 @@ use crate::state::MemoryStore;
 
 /// Nothing on loopback takes so long.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The pieces of an answer as they are sent; it ends when the sender is dropped.
-#[derive(Debug)]
-pub(super) struct Pieces(mpsc::Receiver<Bytes>);
-
-impl Body for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
-    }
-}
 
 /// A request, inside the channel or for a sign of life outside of it, which waits for its answer.
 #[derive(Debug)]
@@ -59,7 +32,7 @@ pub(super) struct Asked {
     pub(super) body: Bytes,
     /// Whether it came through the Noise channel.
     pub(super) is_inside: bool,
-    answer: oneshot::Sender<Response<Pieces>>,
+    answer: oneshot::Sender<Response<Body>>,
 }
 
 impl Asked {
@@ -69,7 +42,9 @@ impl Asked {
 
     /// Answers, if somebody still waits: a session that has ended does not.
     pub(super) fn answer(self, status: u16, body: impl Into<Bytes>) {
-        self.stream(status).try_send(body.into()).ok();
+        let mut answer = whole(body);
+        *answer.status_mut() = StatusCode::from_u16(status).expect("a status");
+        self.answer.send(answer).ok();
     }
 
     pub(super) fn answer_register(self, answer: &RegisterResponse) {
@@ -78,12 +53,11 @@ impl Asked {
     }
 
     /// Begins an answer that goes on.
-    fn stream(self, status: u16) -> mpsc::Sender<Bytes> {
-        let (pieces, body) = mpsc::channel(64);
-        let mut answer = Response::new(Pieces(body));
-        *answer.status_mut() = StatusCode::from_u16(status).expect("a status");
+    fn stream(self) -> Stream {
+        let (pieces, mut sent) = mpsc::channel(64);
+        let answer = control_server::stream(poll_fn(move |context| sent.poll_recv(context)));
         self.answer.send(answer).ok();
-        pieces
+        Stream(pieces)
     }
 }
 
@@ -93,10 +67,7 @@ pub(super) struct Stream(mpsc::Sender<Bytes>);
 
 impl Stream {
     pub(super) fn send(&self, message: &MapResponse) {
-        let json = serde_json::to_vec(message).expect("JSON");
-        let payload = zstd::encode_all(&json[..], 1).expect("compressed");
-        let length = u32::try_from(payload.len()).expect("a short message").to_le_bytes();
-        self.0.try_send([&length[..], &payload].concat().into()).expect("room for a message");
+        self.0.try_send(encode(message)).expect("room for a message");
     }
 
     /// Whether the client has hung up.
@@ -113,7 +84,7 @@ impl Stream {
 #[derive(Debug)]
 pub(super) struct Lab {
     asked: mpsc::Receiver<Asked>,
-    server: JoinSet<()>,
+    server: ControlServer,
     pub(super) updates: mpsc::Receiver<Update>,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) phase: watch::Receiver<Phase>,
@@ -134,17 +105,15 @@ pub(super) struct Setup {
 
 impl Lab {
     pub(super) async fn new(setup: Setup) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
         let (asking, asked) = mpsc::channel(64);
-        let mut server = JoinSet::new();
-        server.spawn(serve(listener, asking));
+        let server = ControlServer::spawn(move |request| ask(request, asking.clone()));
+        let server = server.await.expect("a server");
         let store = Arc::new(MemoryStore::default());
         let mut state = NodeState::load_or_make(&*store).expect("a state");
         state.is_registered = setup.is_registered;
         state.save(&*store).expect("saved");
         let identity = Identity {
-            dialer: Dialer::new(url.parse().expect("a URL"), RootCertStore::empty()),
+            dialer: Dialer::new(server.url().parse().expect("a URL"), RootCertStore::empty()),
             hostinfo: Hostinfo::default(),
             auth_key: SecretText(setup.auth_key.to_owned()),
             ephemeral: false,
@@ -228,7 +197,7 @@ impl Lab {
         let asked = self.next().await;
         assert_eq!(asked.path, "/machine/map");
         let request = asked.read();
-        (Stream(asked.stream(200)), request)
+        (asked.stream(), request)
     }
 
     pub(super) async fn wait_for_phase(&self, expected: Phase) {
@@ -254,7 +223,7 @@ impl Lab {
 
     /// Ends the server and with it every connection.
     pub(super) async fn stop_server(&mut self) {
-        self.server.shutdown().await;
+        self.server.stop().await;
         self.asked.close();
     }
 
@@ -296,70 +265,8 @@ pub(super) fn refused(error: &str) -> RegisterResponse {
     RegisterResponse { error: error.to_owned(), ..RegisterResponse::default() }
 }
 
-async fn serve(listener: TcpListener, asking: mpsc::Sender<Asked>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let (tcp, _) = listener.accept().await.expect("a connection");
-        connections.spawn(serve_connection(tcp, asking.clone()));
-    }
-}
-
-/// Serves a connection, and the channel that it becomes.
-async fn serve_connection(tcp: TcpStream, asking: mpsc::Sender<Asked>) {
-    let key = MachinePrivate::from_bytes([2; 32]);
-    let public = key.public();
-    let (switching, mut switched) = mpsc::channel(1);
-    let inside = asking.clone();
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
-        let (key, switching, asking) = (key.clone(), switching.clone(), asking.clone());
-        async move {
-            if request.uri().path() == "/key" {
-                return Ok::<_, Infallible>(key_answer(public));
-            }
-            if request.method() == Method::HEAD {
-                return ask(request, asking.clone()).await;
-            }
-            let initiation = BASE64.decode(request.headers()["x-tailscale-handshake"].as_bytes());
-            let accepted = Responder::new(&key).respond(&initiation.expect("base64"));
-            let upgrade = hyper::upgrade::on(&mut request);
-            switching.try_send((upgrade, accepted.expect("a handshake"))).expect("one upgrade");
-            Ok(switch_answer())
-        }
-    });
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
-    // Who hangs up ends it.
-    connection.with_upgrades().await.ok();
-    let Some((upgrade, accepted)) = switched.recv().await else { return };
-    let Ok(io) = upgrade.await else { return };
-    let stream = NoiseStream::answering(TokioIo::new(io), &accepted.response, accepted.transport);
-    let service = service_fn(|request| ask(request, inside.clone()));
-    http2::Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-        .ok();
-}
-
-fn key_answer(key: MachinePublic) -> Response<Pieces> {
-    let (pieces, body) = mpsc::channel(1);
-    pieces.try_send(format!(r#"{{"publicKey":"{key}"}}"#).into()).expect("room for a piece");
-    Response::new(Pieces(body))
-}
-
-fn switch_answer() -> Response<Pieces> {
-    Response::builder()
-        .status(StatusCode::SWITCHING_PROTOCOLS)
-        .header("upgrade", "tailscale-control-protocol")
-        .header("connection", "upgrade")
-        .body(Pieces(mpsc::channel(1).1))
-        .expect("an answer")
-}
-
-async fn ask(
-    request: http::Request<Incoming>,
-    asking: mpsc::Sender<Asked>,
-) -> Result<Response<Pieces>, Infallible> {
+async fn ask(request: http::Request<Bytes>, asking: mpsc::Sender<Asked>) -> control_server::Answer {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.expect("a body").to_bytes();
     let path = head.uri.path_and_query().expect("a path").to_string();
     let (answer, answered) = oneshot::channel();
     let is_inside = head.version == http::Version::HTTP_2;

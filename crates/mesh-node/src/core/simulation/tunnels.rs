@@ -45,6 +45,7 @@ struct Tunnel {
     unheard_since: Option<Instant>,
     /// When data came that nothing was sent after.
     unanswered_since: Option<Instant>,
+    is_to_renew: bool,
 }
 
 impl Tunnel {
@@ -184,7 +185,8 @@ impl WireGuard for Tunnels {
             let handshake = tunnel.handshake.as_ref();
             if is_over(handshake.map(|it| it.begun_at), REKEY_ATTEMPT_TIME) {
                 *tunnel = Tunnel::default();
-            } else if is_over(handshake.map(|it| it.sent_at), REKEY_TIMEOUT)
+            } else if std::mem::take(&mut tunnel.is_to_renew)
+                || is_over(handshake.map(|it| it.sent_at), REKEY_TIMEOUT)
                 || handshake.is_none()
                     && is_over(tunnel.unheard_since, KEEPALIVE_TIMEOUT + REKEY_TIMEOUT)
             {
@@ -192,6 +194,12 @@ impl WireGuard for Tunnels {
             } else if is_over(tunnel.unanswered_since, KEEPALIVE_TIMEOUT) {
                 self.send(peer, &[], now, &mut emit);
             }
+        }
+    }
+
+    fn renew(&mut self, peer: &NodePublic) {
+        if let Some(tunnel) = self.peers.get_mut(peer) {
+            tunnel.is_to_renew = true;
         }
     }
 

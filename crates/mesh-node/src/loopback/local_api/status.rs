@@ -1,22 +1,16 @@
 //! A node's status in the shape of Tailscale's.
 
-use std::net::IpAddr;
-
 use jiff::SignedDuration;
 use mesh_wire::{DerpMap, DerpRegionId};
 
 use super::super::ipnstate::{BackendState, PeerStatus, Status, TailnetStatus};
 use crate::host::wall_clock;
-use crate::{NetcheckReport, State};
+use crate::{NetcheckReport, Node, State};
 
 /// What a node tells of itself, put together.
-pub(super) fn status(
-    told: crate::Status,
-    state: State,
-    addresses: Vec<IpAddr>,
-    netcheck: &NetcheckReport,
-) -> Status {
-    let (backend_state, auth_url, health) = backend_state(state, !addresses.is_empty());
+pub(super) fn status(told: crate::Status, node: &Node, netcheck: &NetcheckReport) -> Status {
+    let addresses = node.ips();
+    let (backend_state, auth_url, health) = backend_state(node.state(), !addresses.is_empty());
     let derp_map = netcheck.derp_map.as_deref();
     let suffix = told.node.as_ref().and_then(|node| node.name.split_once('.'));
     let suffix = suffix.map_or("", |(_, suffix)| suffix.trim_end_matches('.')).to_owned();
@@ -28,7 +22,7 @@ pub(super) fn status(
     let peers = told.peers.iter().map(|peer| (peer.node.key, peer_status(peer, derp_map)));
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        tun: false,
+        tun: node.has_device,
         backend_state,
         auth_url,
         tailscale_ips: addresses,

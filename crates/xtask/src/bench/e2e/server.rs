@@ -184,7 +184,7 @@ impl Server {
 
 /// A port that was free a moment ago and that no system dials from: while a server is down, thousands of clients that try
 /// again would otherwise take it for themselves now and then.
-fn listen_port() -> Result<u16> {
+pub(crate) fn listen_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % u32::from(PORTS.end - PORTS.start))?;
     let count = PORTS.end - PORTS.start;
