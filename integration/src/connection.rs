@@ -13,12 +13,12 @@ use crate::node::Node;
 
 /// How long a dial that is to be refused waits for an answer: clients drop what they do not allow without a word, and
 /// answer in some milliseconds what they allow.
-const REFUSED_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const REFUSED_AFTER: Duration = Duration::from_secs(1);
 /// How long a dial that is to be answered waits before it is begun anew. Less than the second after which TCP sends its
 /// first packet again, so that it is known when it was allowed.
 const TRIED_AFTER: Duration = Duration::from_millis(250);
 /// How long something may take to be allowed or refused, unless a scenario says otherwise.
-const FELT_MAX: Duration = Duration::from_secs(15);
+pub(crate) const FELT_MAX: Duration = Duration::from_secs(15);
 /// How long an exchange over an open connection may take.
 const EXCHANGE_MAX: Duration = Duration::from_secs(10);
 
@@ -55,7 +55,7 @@ impl Connection<'_> {
         .await
     }
 
-    async fn exchange_within(&self, patience: Duration, bytes: usize) -> Result<()> {
+    pub(crate) async fn exchange_within(&self, patience: Duration, bytes: usize) -> Result<()> {
         let timeout_ms = patience.as_millis();
         let args = json!({"conn": self.number, "bytes": bytes, "timeout_ms": timeout_ms});
         self.node.call("exchange", args).await
@@ -70,7 +70,7 @@ impl<'a> Node<'a> {
     /// Opens a connection, at the latest when the client has come to know the way.
     pub async fn open(&'a self, to: SocketAddr) -> Result<Connection<'a>> {
         let what = format!("{} can open {to}", self.name());
-        eventually(FELT_MAX, &what, async || match self.dial(to, TRIED_AFTER).await? {
+        eventually(FELT_MAX, &what, async || match self.dial("tcp", to, TRIED_AFTER).await? {
             Ok(connection) => Ok(connection),
             Err(refusal) => bail!(refusal),
         })
@@ -88,7 +88,7 @@ impl<'a> Node<'a> {
         let what = format!("{} can no longer open {to}", self.name());
         eventually(FELT_MAX, &what, async || {
             let begun = Instant::now();
-            match self.dial(to, REFUSED_AFTER).await? {
+            match self.dial("tcp", to, REFUSED_AFTER).await? {
                 Ok(connection) => {
                     connection.hang_up().await?;
                     bail!("it was answered")
@@ -100,12 +100,13 @@ impl<'a> Node<'a> {
     }
 
     /// Dials once: a connection, or why there is none.
-    async fn dial(
+    pub(crate) async fn dial(
         &'a self,
+        network: &str,
         to: SocketAddr,
         patience: Duration,
     ) -> Result<Result<Connection<'a>, String>> {
-        let args = json!({"addr": to, "timeout_ms": patience.as_millis()});
+        let args = json!({"addr": to, "timeout_ms": patience.as_millis(), "network": network});
         let Dial { conn, refusal } = self.call("dial", args).await?;
         match (conn, refusal) {
             (Some(number), None) => Ok(Ok(Connection { node: self, number })),

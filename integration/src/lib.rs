@@ -28,6 +28,7 @@ mod visitor;
 pub use crate::connection::Connection;
 pub use crate::crowd::Crowd;
 pub use crate::database::Engine;
+pub use crate::datagram::Flow;
 pub use crate::disk::SmallDisk;
 pub use crate::environment::nodes;
 pub use crate::eventually::eventually;

@@ -94,6 +94,8 @@ pub struct Taken {
 /// Whose address it is.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Whois {
+    /// `nodekey:...`
+    pub key: String,
     /// Full name of the node.
     pub name: String,
     /// Login name of its user.
@@ -242,6 +244,27 @@ impl<'a> Node<'a> {
     pub async fn loses(&self, name: &str) -> Result<()> {
         self.until(&format!("no longer sees {name}"), |status| {
             ensure!(status.peer(name).is_err(), "{name} is still there");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until it knows who has the address of a peer, as this one is. As [`Self::reaches`], for a client that lists nobody.
+    pub async fn knows(&self, peer: &Peer) -> Result<()> {
+        let what = format!("{} knows {}", self.name, peer.name);
+        eventually(SEEN_MAX, &what, async || {
+            let whois = self.whois(peer.ipv4()?).await?;
+            ensure!(whois.name == peer.name && whois.key == peer.key, "it knows {whois:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until it knows nobody with the address of a peer.
+    pub async fn forgets(&self, peer: &Peer) -> Result<()> {
+        let what = format!("{} forgets {}", self.name, peer.name);
+        eventually(SEEN_MAX, &what, async || {
+            ensure!(self.whois(peer.ipv4()?).await.is_err(), "it knows who it is");
             Ok(())
         })
         .await

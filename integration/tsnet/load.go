@@ -101,5 +101,5 @@ func (n *node) dialLoad(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dialPeer(ctx, server, addr)
+	return dialPeer(ctx, server, "tcp", addr)
 }

@@ -112,6 +112,7 @@ type whoisArgs struct {
 
 // whoisReport says whose address it is.
 type whoisReport struct {
+	Key         string             `json:"key"`
 	Name        string             `json:"name"`
 	User        string             `json:"user"`
 	DisplayName string             `json:"display_name,omitempty"`
@@ -129,6 +130,7 @@ func (n *node) whoisCommand(ctx context.Context, args whoisArgs) (any, error) {
 		return nil, err
 	}
 	return whoisReport{
+		Key:         who.Node.Key.String(),
 		Name:        strings.TrimSuffix(who.Node.Name, "."),
 		User:        who.UserProfile.LoginName,
 		DisplayName: who.UserProfile.DisplayName,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -170,7 +171,7 @@ func (n *node) transferCommand(ctx context.Context, args transferArgs) (any, err
 		return nil, err
 	}
 	start := time.Now()
-	conn, err := dialPeer(ctx, server, args.Addr)
+	conn, err := dialPeer(ctx, server, "tcp", args.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("dial: %w", err)
 	}
@@ -232,8 +233,8 @@ func (n *node) datagramCommand(ctx context.Context, args datagramArgs) (any, err
 
 // dialPeer connects to a peer or to what a peer is the router of. tsnet dials other addresses over the host's own
 // network, which is an error here.
-func dialPeer(ctx context.Context, server *tsnet.Server, addr string) (net.Conn, error) {
-	conn, err := server.Dial(ctx, "tcp", addr)
+func dialPeer(ctx context.Context, server *tsnet.Server, network, addr string) (net.Conn, error) {
+	conn, err := server.Dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -251,6 +252,7 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 type dialArgs struct {
 	Addr      string `json:"addr"` // IP:port or MagicDNS name:port
 	TimeoutMS int64  `json:"timeout_ms"`
+	Network   string `json:"network"` // tcp if empty, or udp
 }
 
 type dialReport struct {
@@ -259,8 +261,8 @@ type dialReport struct {
 	ElapsedMS float64 `json:"elapsed_ms"`
 }
 
-// dialCommand opens a TCP connection and keeps it. That nobody answers in time is an answer too: a client drops
-// what its packet filter does not allow.
+// dialCommand opens a connection and keeps it. That nobody answers in time is an answer too: a client drops what its
+// packet filter does not allow. One over UDP, which asks nobody, is always open.
 func (n *node) dialCommand(ctx context.Context, args dialArgs) (any, error) {
 	server, err := n.network()
 	if err != nil {
@@ -269,7 +271,7 @@ func (n *node) dialCommand(ctx context.Context, args dialArgs) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(args.TimeoutMS)*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	conn, err := dialPeer(ctx, server, args.Addr)
+	conn, err := dialPeer(ctx, server, cmp.Or(args.Network, "tcp"), args.Addr)
 	report := dialReport{ElapsedMS: milliseconds(time.Since(start))}
 	if err != nil {
 		report.Refusal = err.Error()
@@ -303,7 +305,8 @@ type exchangeArgs struct {
 	TimeoutMS int64 `json:"timeout_ms"`
 }
 
-// exchangeCommand moves bytes over a connection to an echo port and verifies them. The connection stays open.
+// exchangeCommand moves bytes over a connection to an echo port and verifies them: over UDP in one datagram. The
+// connection stays open.
 func (n *node) exchangeCommand(_ context.Context, args exchangeArgs) (any, error) {
 	conn, err := n.conn(args.Conn)
 	if err != nil {

@@ -4,6 +4,7 @@
 //! its decoder rejects ends its map stream. The line protocol is that of the tsnet driver, described in
 //! `../README.md`, less what this client cannot do: it lists no peers and knows no paths.
 
+mod connection;
 mod node;
 mod traffic;
 
@@ -17,7 +18,7 @@ use tokio::{
     sync::Mutex,
 };
 
-use crate::node::Node;
+use crate::{connection::Connections, node::Node};
 
 /// One line of stdin.
 #[derive(Deserialize)]
@@ -31,14 +32,18 @@ struct Request {
 /// What every command works on.
 struct Driver {
     node: Mutex<Node>,
+    connections: Mutex<Connections>,
     stdout: Mutex<Stdout>,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    let driver =
-        Arc::new(Driver { node: Mutex::default(), stdout: Mutex::new(tokio::io::stdout()) });
+    let driver = Arc::new(Driver {
+        node: Mutex::default(),
+        connections: Mutex::default(),
+        stdout: Mutex::new(tokio::io::stdout()),
+    });
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
         let request: Request = serde_json::from_str(&line).context("request")?;
@@ -50,7 +55,7 @@ async fn main() -> Result<()> {
 /// Runs one request and writes its reply; after `close` the process ends.
 async fn answer(driver: Arc<Driver>, request: Request) {
     let (id, last) = (request.id, request.cmd == "close");
-    let reply = match run(&driver.node, request).await {
+    let reply = match run(&driver, request).await {
         Ok(result) => json!({"id": id, "ok": true, "result": result}),
         Err(error) => json!({"id": id, "ok": false, "error": format!("{error:#}")}),
     };
@@ -64,7 +69,7 @@ async fn answer(driver: Arc<Driver>, request: Request) {
     }
 }
 
-async fn run(node: &Mutex<Node>, request: Request) -> Result<Value> {
+async fn run(Driver { node, connections, .. }: &Driver, request: Request) -> Result<Value> {
     match request.cmd.as_str() {
         "up" => node.lock().await.up(args(request.args)?).await,
         "close" => node.lock().await.close().await,
@@ -84,8 +89,14 @@ async fn run(node: &Mutex<Node>, request: Request) -> Result<Value> {
         }
         "transfer" => {
             let device = node.lock().await.device()?;
-            traffic::transfer(&device, args(request.args)?).await
+            traffic::transfer(device, args(request.args)?).await
         }
+        "dial" => {
+            let device = node.lock().await.device()?;
+            connection::dial(device, connections, args(request.args)?).await
+        }
+        "exchange" => connection::exchange(connections, args(request.args)?).await,
+        "hang_up" => connection::hang_up(connections, args(request.args)?).await,
         other => bail!("this client has no command {other:?}"),
     }
 }

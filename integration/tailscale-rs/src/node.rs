@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tailscale::{AuthState, Config, Device, NodeInfo};
+use tailscale::{AuthState, Config, Device, NodeInfo, keys::PersistState};
 use ts_control::NodeStatus;
 use url::Url;
 
@@ -36,13 +36,20 @@ pub struct UpArgs {
     hostname: Option<String>,
     #[serde(default)]
     ephemeral: bool,
+    #[serde(default)]
+    force_reauth: bool,
 }
 
 impl Node {
-    /// Starts the node from the keys in its directory, and returns without waiting for the outcome.
+    /// Starts the node from the keys in its directory, and returns without waiting for the outcome. A new login is a start with
+    /// another node key: the client has no other way.
     pub async fn up(&mut self, args: UpArgs) -> Result<Value> {
         ensure!(self.device.is_none(), "this client cannot be brought up twice");
-        let mut config = Config::default_with_key_file(args.dir.join("keys.json")).await?;
+        let keys = args.dir.join("keys.json");
+        if args.force_reauth {
+            replace_node_key(&keys)?;
+        }
+        let mut config = Config::default_with_key_file(keys).await?;
         config.control_server_url = args.control_url;
         config.requested_hostname = args.hostname;
         config.ephemeral = args.ephemeral;
@@ -63,6 +70,15 @@ impl Node {
         }
         Ok(Value::Null)
     }
+}
+
+/// Puts another node key in the place of the one in a key file. The machine stays the same.
+fn replace_node_key(path: &Path) -> Result<()> {
+    let mut file: Value = serde_json::from_slice(&std::fs::read(path)?)?;
+    let mut fresh = serde_json::to_value(PersistState::default())?;
+    let place = file.pointer_mut("/key_state/node_key").context("no node key in the key file")?;
+    *place = fresh["node_key"].take();
+    Ok(std::fs::write(path, file.to_string())?)
 }
 
 /// The node's state in the words of the tsnet driver. This client says nothing of its peers.

@@ -1,20 +1,25 @@
-//! Traffic over the tailnet: an echo listener, and a transfer that verifies what the echo sends back.
+//! Traffic over the tailnet: echo listeners, and transfers that verify what the echo sends back.
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tailscale::{
     Device,
-    netstack::{TcpListener, UdpSocket},
+    netstack::{TcpListener, TcpStream, UdpSocket},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::mpsc,
     time::timeout,
 };
 
@@ -91,42 +96,100 @@ pub struct DatagramArgs {
     timeout_ms: u64,
 }
 
-/// The port that datagrams are sent from. This client finds no free one by itself, and one is sent after another.
-const DATAGRAM_PORT: u16 = 20_000;
-
 /// Sends one datagram and verifies what comes back.
 pub async fn datagram(device: &Device, args: DatagramArgs) -> Result<Value> {
     let start = Instant::now();
-    let socket = bind_udp(device, DATAGRAM_PORT).await?;
-    let sent = noise(args.bytes);
-    socket.send_to(args.addr, &sent).await?;
-    let answer = timeout(Duration::from_millis(args.timeout_ms), socket.recv_from_bytes());
-    let (from, received) = answer.await.context("no answer")??;
-    ensure!(from == args.addr, "the answer is from {from}");
-    ensure!(received == sent, "received another datagram than was sent");
+    let mut flow = Flow::open(device, args.addr).await?;
+    let answer = flow.exchange(args.bytes);
+    timeout(Duration::from_millis(args.timeout_ms), answer).await.context("no answer")??;
     Ok(json!({"elapsed_ms": start.elapsed().as_secs_f64() * 1e3}))
+}
+
+/// The first port that datagrams are sent from.
+const DATAGRAM_PORT: u16 = 20_000;
+/// How many answers wait to be looked at.
+const ANSWERS: usize = 16;
+
+/// A UDP socket that sends to an echo port.
+///
+/// It has a reader of its own, and is closed only when that has just read something: the client does not survive that a
+/// socket is closed that somebody waits for.
+pub struct Flow {
+    socket: Arc<UdpSocket>,
+    to: SocketAddr,
+    answers: mpsc::Receiver<(SocketAddr, Bytes)>,
+}
+
+impl Flow {
+    /// Opens one from a port of its own. The client finds no free one by itself.
+    pub async fn open(device: &Device, to: SocketAddr) -> Result<Self> {
+        static NEXT: AtomicU16 = AtomicU16::new(DATAGRAM_PORT);
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        let socket = Arc::new(bind_udp(device, port).await?);
+        let (sender, answers) = mpsc::channel(ANSWERS);
+        tokio::spawn(read(Arc::clone(&socket), sender));
+        Ok(Self { socket, to, answers })
+    }
+
+    /// Sends a datagram, and verifies what comes back.
+    pub async fn exchange(&mut self, bytes: usize) -> Result<()> {
+        let sent = noise(bytes);
+        self.socket.send_to(self.to, &sent).await?;
+        let (from, received) = self.answers.recv().await.context("the socket is closed")?;
+        ensure!(from == self.to, "the answer is from {from}");
+        ensure!(received == sent, "received another datagram than was sent");
+        Ok(())
+    }
+}
+
+async fn read(socket: Arc<UdpSocket>, answers: mpsc::Sender<(SocketAddr, Bytes)>) {
+    while let Ok(answer) = socket.recv_from_bytes().await {
+        if answers.send(answer).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// What `transfer` takes.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransferArgs {
-    addr: SocketAddr,
+    /// `IP:port` or `name:port`.
+    addr: String,
     bytes: usize,
     #[serde(rename = "mode")]
     _mode: Mode,
 }
 
 /// Sends bytes to a peer's echo listener and verifies what comes back.
-pub async fn transfer(device: &Device, args: TransferArgs) -> Result<Value> {
+pub async fn transfer(device: Arc<Device>, args: TransferArgs) -> Result<Value> {
     let start = Instant::now();
-    let stream = device.tcp_connect(args.addr).await.context("dial")?;
+    let addr = resolve(&device, &args.addr).await?;
+    let mut stream = connect(device, addr).await.context("dial")?;
+    exchange_echo(&mut stream, args.bytes).await?;
+    Ok(json!({"elapsed_ms": start.elapsed().as_secs_f64() * 1e3}))
+}
+
+/// The address of `IP:port` or of `name:port`, with a name of the netmap.
+async fn resolve(device: &Device, addr: &str) -> Result<SocketAddr> {
+    if let Ok(addr) = addr.parse() {
+        return Ok(addr);
+    }
+    let (name, port) = addr.rsplit_once(':').context("no port")?;
+    let peer = device.peer_by_name(name).await?.with_context(|| format!("no peer {name}"))?;
+    Ok((peer.tailnet_address.ipv4.addr(), port.parse()?).into())
+}
+
+/// Connects over TCP. A dial that nobody waits for goes on by itself: the client does not survive that one is given up.
+pub async fn connect(device: Arc<Device>, to: SocketAddr) -> Result<TcpStream> {
+    Ok(tokio::spawn(async move { device.tcp_connect(to).await }).await??)
+}
+
+/// Moves bytes to the other end, which echoes, and verifies what comes back. The connection stays open.
+pub async fn exchange_echo(stream: &mut TcpStream, bytes: usize) -> Result<()> {
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let sent: Arc<[u8]> = noise(args.bytes).into();
-    let sending = {
-        let sent = Arc::clone(&sent);
-        async move { writer.write_all(&sent).await.context("send") }
-    };
+    let sent = noise(bytes);
+    let sending = async { writer.write_all(&sent).await.context("send") };
     let receiving = async {
         let mut received = 0;
         let mut chunk = vec![0; CHUNK_BYTES];
@@ -141,7 +204,7 @@ pub async fn transfer(device: &Device, args: TransferArgs) -> Result<Value> {
         Ok(())
     };
     tokio::try_join!(sending, receiving)?;
-    Ok(json!({"elapsed_ms": start.elapsed().as_secs_f64() * 1e3}))
+    Ok(())
 }
 
 /// Bytes without pattern, the same every time: a 64-bit multiplicative generator.

@@ -14,7 +14,8 @@ const BYTES: usize = 20_000;
 /// As much as fits into one packet.
 const DATAGRAM_BYTES: usize = 1200;
 
-/// The `tailscale` crate finds nobody by name, tells no users nor capabilities, and knows no paths.
+/// The `tailscale` crate tells no users nor capabilities, and knows no paths. It is not asked of the others whether they reach it
+/// directly: where its questions for its own addresses disturb each other (`EBUSY`), it tells nobody any.
 const CLIENTS: [(&str, Client); 6] = [
     ("strict", Client::TailscaleRs),
     ("ours", Client::Ours),
@@ -73,22 +74,20 @@ async fn every_pair_talks(lab: &Lab, relay_only: bool) -> Result<()> {
 async fn meet(one: (&Node<'_>, &Peer), other: (&Node<'_>, &Peer), relay_only: bool) -> Result<()> {
     let with_strict = is_strict(one.0) || is_strict(other.0);
     for ((node, own), (_, peer)) in [(one, other), (other, one)] {
-        let mut to = peer.port(7)?.to_string();
+        node.knows(peer).await?;
         if !is_strict(node) {
             node.reaches(peer.label()).await?;
-            to = format!("{}:7", peer.name);
         }
+        let to = format!("{}:7", peer.name);
         node.transfer(&to, BYTES).await?;
         node.datagram_to(peer, 7, DATAGRAM_BYTES).await?;
         check_whois(node, peer).await.with_context(|| format!("{} asks", own.name))?;
-        if !with_strict && !relay_only {
+        if !relay_only && !with_strict {
             node.reaches_directly(peer).await?;
         }
         let transfer = node.transfer(&to, BYTES).await?;
-        ensure!(
-            with_strict || transfer.cur_addr.is_empty() == relay_only,
-            "it went by {transfer:?}"
-        );
+        let is_direct = !transfer.cur_addr.is_empty();
+        ensure!(is_direct != relay_only || with_strict && !is_direct, "it went by {transfer:?}");
     }
     Ok(())
 }

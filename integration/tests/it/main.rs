@@ -27,6 +27,7 @@ mod a_client_is_up_in_no_time;
 mod a_database_that_crashes_loses_nothing;
 mod a_database_that_is_away_loses_nothing;
 mod a_deleted_node_is_told_to_log_in;
+mod a_deleted_strict_client_joins_as_another_node;
 mod a_forced_reauth_with_a_single_use_key_succeeds;
 mod a_full_disk_is_told_loudly;
 mod a_group_edit_is_heard_by_those_it_concerns;

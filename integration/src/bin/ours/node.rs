@@ -1,20 +1,21 @@
 //! The node of this process and its open connections.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use mesh_node::{Node, Stream};
+use mesh_node::{Node, Stream, UdpSocket};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::report;
-use crate::traffic::{dial_peer, exchange_echo, milliseconds};
+use crate::traffic::{bind_udp, dial_peer, exchange_datagram, exchange_echo, milliseconds};
 
 const NOT_UP: &str = "the node was never brought up";
 
@@ -38,7 +39,13 @@ struct Running {
 #[derive(Debug, Default)]
 struct Connections {
     last: u64,
-    open: HashMap<u64, Arc<Mutex<Stream>>>,
+    open: HashMap<u64, Arc<Mutex<Connection>>>,
+}
+
+#[derive(Debug)]
+enum Connection {
+    Tcp(Stream),
+    Udp { socket: UdpSocket, to: SocketAddr },
 }
 
 /// What `up` takes: the tsnet driver's arguments, of which this client has these.
@@ -62,6 +69,17 @@ pub(crate) struct UpArgs {
 pub(crate) struct DialArgs {
     addr: String,
     timeout_ms: u64,
+    #[serde(default)]
+    network: Network,
+}
+
+/// What to connect over.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Network {
+    #[default]
+    Tcp,
+    Udp,
 }
 
 #[derive(Debug, Deserialize)]
@@ -134,16 +152,15 @@ impl Driven {
         Ok(Value::Null)
     }
 
-    /// Opens a connection and keeps it. That nobody answers in time is an answer too.
+    /// Opens a connection and keeps it. That nobody answers in time is an answer too; one over UDP asks nobody.
     pub(crate) async fn dial(&self, args: &DialArgs) -> Result<Value> {
         let node = self.node().await?;
         let start = Instant::now();
-        let dialed =
-            timeout(Duration::from_millis(args.timeout_ms), dial_peer(&node, &args.addr)).await;
+        let dialed = timeout(Duration::from_millis(args.timeout_ms), open(&node, args)).await;
         let elapsed_ms = milliseconds(start);
         let refusal = match dialed {
-            Ok(Ok(stream)) => {
-                let conn = self.connections.lock().await.keep(stream);
+            Ok(Ok(connection)) => {
+                let conn = self.connections.lock().await.keep(connection);
                 return Ok(json!({"conn": conn, "elapsed_ms": elapsed_ms}));
             }
             Ok(Err(error)) => format!("{error:#}"),
@@ -155,10 +172,9 @@ impl Driven {
     /// Moves bytes over a connection to an echo port and verifies them. The connection stays open.
     pub(crate) async fn exchange(&self, args: &ExchangeArgs) -> Result<Value> {
         let found = self.connections.lock().await.open.get(&args.conn).cloned();
-        let stream = found.with_context(|| format!("there is no connection {}", args.conn))?;
-        let mut stream = stream.lock().await;
-        let patience = Duration::from_millis(args.timeout_ms);
-        timeout(patience, exchange_echo(&mut stream, args.bytes))
+        let connection = found.with_context(|| format!("there is no connection {}", args.conn))?;
+        let mut connection = connection.lock().await;
+        timeout(Duration::from_millis(args.timeout_ms), connection.exchange(args.bytes))
             .await
             .context("the bytes do not come back")??;
         Ok(Value::Null)
@@ -173,11 +189,27 @@ impl Driven {
 }
 
 impl Connections {
-    fn keep(&mut self, stream: Stream) -> u64 {
+    fn keep(&mut self, connection: Connection) -> u64 {
         self.last += 1;
-        self.open.insert(self.last, Arc::new(Mutex::new(stream)));
+        self.open.insert(self.last, Arc::new(Mutex::new(connection)));
         self.last
     }
+}
+
+impl Connection {
+    async fn exchange(&mut self, bytes: usize) -> Result<()> {
+        match self {
+            Self::Tcp(stream) => exchange_echo(stream, bytes).await,
+            Self::Udp { socket, to } => exchange_datagram(socket, *to, bytes).await,
+        }
+    }
+}
+
+async fn open(node: &Node, args: &DialArgs) -> Result<Connection> {
+    Ok(match args.network {
+        Network::Tcp => Connection::Tcp(dial_peer(node, &args.addr).await?),
+        Network::Udp => Connection::Udp { socket: bind_udp(node, 0)?, to: args.addr.parse()? },
+    })
 }
 
 async fn watch_up(node: Arc<Node>, was_up: Arc<AtomicBool>) {

@@ -96,6 +96,7 @@ pub(crate) async fn who_is(node: &Node, args: &WhoisArgs) -> Result<Value> {
     };
     let found = node.who_is(address).await?.context("no match for IP:port")?;
     let whois = Whois {
+        key: found.node.key.to_string(),
         name: full_name(&found.node),
         user: found.user_profile.map(|profile| profile.login_name).unwrap_or_default(),
         cap_map: capabilities(&found.cap_map)?,

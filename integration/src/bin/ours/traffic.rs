@@ -87,7 +87,8 @@ pub(crate) fn listen_udp(node: &Node, args: &ListenUdpArgs) -> Result<Value> {
     Ok(Value::Null)
 }
 
-fn bind_udp(node: &Node, port: u16) -> Result<UdpSocket> {
+/// A UDP socket of the node's own IPv4 address, with a free port for 0.
+pub(crate) fn bind_udp(node: &Node, port: u16) -> Result<UdpSocket> {
     let address = node.ips().into_iter().find(IpAddr::is_ipv4).context("no IPv4 address")?;
     Ok(node.listen_packet(SocketAddr::new(address, port))?)
 }
@@ -122,15 +123,25 @@ pub(crate) async fn dial_peer(node: &Node, address: &str) -> Result<Stream> {
 /// Sends one datagram to a peer's echo port, and verifies what comes back.
 pub(crate) async fn datagram(node: &Node, args: &DatagramArgs) -> Result<Value> {
     let socket = bind_udp(node, 0)?;
-    let sent = noise(args.bytes);
-    let mut received = vec![0; DATAGRAM_BYTES_MAX];
     let start = Instant::now();
-    socket.send_to(&sent, args.addr).await?;
-    let answer = timeout(Duration::from_millis(args.timeout_ms), socket.recv_from(&mut received));
-    let (length, from) = answer.await.context("no answer")??;
-    ensure!(from == args.addr, "the answer is from {from}");
-    ensure!(received[..length] == sent, "received another datagram than was sent");
+    let answer = exchange_datagram(&socket, args.addr, args.bytes);
+    timeout(Duration::from_millis(args.timeout_ms), answer).await.context("no answer")??;
     Ok(json!({"elapsed_ms": milliseconds(start)}))
+}
+
+/// Sends a datagram to an echo port, and verifies what comes back.
+pub(crate) async fn exchange_datagram(
+    socket: &UdpSocket,
+    to: SocketAddr,
+    bytes: usize,
+) -> Result<()> {
+    let sent = noise(bytes);
+    let mut received = vec![0; DATAGRAM_BYTES_MAX];
+    socket.send_to(&sent, to).await?;
+    let (length, from) = socket.recv_from(&mut received).await?;
+    ensure!(from == to, "the answer is from {from}");
+    ensure!(received[..length] == sent, "received another datagram than was sent");
+    Ok(())
 }
 
 /// Moves bytes to the other end, which echoes, and verifies what comes back. The connection stays open.
