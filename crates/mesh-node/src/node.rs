@@ -39,6 +39,7 @@ pub struct Node {
     commands: mpsc::Sender<Command>,
     watched: Watched,
     /// Whether packets of the machine go through it as well.
+    #[cfg_attr(not(feature = "loopback"), expect(dead_code, reason = "the local API tells it"))]
     pub(crate) has_device: bool,
     /// None once the node was closed.
     tasks: Mutex<Option<Tasks>>,
