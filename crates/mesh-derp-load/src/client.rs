@@ -6,7 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use mesh_derp::{
-    ClientInfo, ClientLogin, FrameError, LoginError, NONCE_BYTES, PROTOCOL_VERSION, ServerFrame,
+    ClientInfo, ClientLogin, FrameBuffer, FrameError, LoginError, NONCE_BYTES, PROTOCOL_VERSION,
+    ServerFrame,
 };
 use mesh_keys::{NodePrivate, NodePublic};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -16,7 +17,6 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use thiserror::Error;
 
-use crate::frames::Frames;
 use crate::mischief::{Mischief, Step};
 use crate::poller::{Interest, Lane};
 use crate::record::{RECORD_BYTES_MAX, RecordError, Records};
@@ -107,7 +107,7 @@ pub(crate) struct Client {
     incoming: Vec<u8>,
     /// The answer to the upgrade as far as it has come.
     head: Vec<u8>,
-    frames: Frames,
+    frames: FrameBuffer,
     outgoing: Vec<u8>,
     /// Bytes of `outgoing` that have been written.
     written: usize,
@@ -142,7 +142,7 @@ impl Client {
             stage: Stage::Tls(Box::new(handshake)),
             incoming: Vec::new(),
             head: Vec::new(),
-            frames: Frames::default(),
+            frames: FrameBuffer::default(),
             outgoing,
             written: 0,
         })
@@ -208,7 +208,7 @@ impl Client {
         &mut self,
         scratch: &mut [u8],
         clock: impl Fn() -> u64,
-        mut handle: impl FnMut(u64, ServerFrame<'_>),
+        mut handle: impl FnMut(u64, &ServerFrame<'_>),
     ) -> Result<(), ClientError> {
         let kept = self.incoming.len();
         let bytes = match self.socket.read(&mut scratch[kept..kept + READ_BYTES]) {
@@ -228,7 +228,10 @@ impl Client {
             let data = match &mut self.stage {
                 Stage::Ready(records) => {
                     let Some(data) = records.open(input, &mut taken)? else { break };
-                    self.frames.feed(data, |frame| handle(now, frame))?;
+                    self.frames.take_from_server(data, |frame| {
+                        handle(now, frame);
+                        Ok::<_, FrameError>(())
+                    })?;
                     continue;
                 }
                 Stage::Upgrade(records) | Stage::Greeting(records) | Stage::Info(records, _) => {
@@ -280,20 +283,15 @@ impl Client {
             }
         }
         let mut frames = mem::take(&mut self.frames);
-        let mut step = Ok(());
-        frames.feed(&data, |frame| {
-            if step.is_ok() {
-                step = self.take_step(frame, now);
-            }
-        })?;
+        let taken = frames.take_from_server(&data, |frame| self.take_step(frame, now));
         self.frames = frames;
-        step
+        taken
     }
 
-    fn take_step(&mut self, frame: ServerFrame<'_>, now: u64) -> Result<(), ClientError> {
+    fn take_step(&mut self, frame: &ServerFrame<'_>, now: u64) -> Result<(), ClientError> {
         match (mem::replace(&mut self.stage, Stage::Closed), frame) {
             (Stage::Greeting(mut records), ServerFrame::ServerKey(relay)) => {
-                let login = Box::new(ClientLogin::new(&self.private, &relay)?);
+                let login = Box::new(ClientLogin::new(&self.private, relay)?);
                 let info =
                     ClientInfo { version: PROTOCOL_VERSION, can_ack_pings: true, is_prober: false };
                 let nonce = random_nonce()?;

@@ -237,7 +237,7 @@ impl Engine {
                 &mut self.scratch,
                 || poller.now(),
                 |now, frame| {
-                    traffic.handle(number, lane, now, &frame);
+                    traffic.handle(number, lane, now, frame);
                 },
             )
         } else {

@@ -7,7 +7,6 @@
 mod cli;
 mod client;
 mod engine;
-mod frames;
 mod latency;
 mod mischief;
 mod pace;

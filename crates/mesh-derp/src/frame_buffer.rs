@@ -1,11 +1,11 @@
 //! Frames out of bytes that come in chunks.
 
-use crate::frame::{ClientFrame, FrameError, FrameReader, HEADER_BYTES, peek_header};
+use crate::frame::{ClientFrame, FrameError, FrameReader, HEADER_BYTES, ServerFrame, peek_header};
 
 /// Bytes that are kept for the next frame which two chunks share: most packets fit in.
 const KEPT_BYTES_MAX: usize = 2 << 10;
 
-/// Cuts frames of a client out of chunks of a stream, and copies none but those that a chunk ends within.
+/// Cuts frames out of chunks of a stream, and copies none but those that a chunk ends within.
 #[derive(Debug, Default)]
 pub struct FrameBuffer {
     reader: FrameReader,
@@ -14,14 +14,41 @@ pub struct FrameBuffer {
 }
 
 impl FrameBuffer {
-    /// Hands on all frames that end in the next chunk.
+    /// Hands on all frames of a client that end in the next chunk.
     ///
     /// # Errors
     /// [`FrameError`] as [`FrameReader::next_from_client`], and what `handle` returns; the stream is of no use then.
-    pub fn take<E: From<FrameError>>(
+    pub fn take_from_client<E: From<FrameError>>(
+        &mut self,
+        chunk: &[u8],
+        mut handle: impl FnMut(&ClientFrame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.take(chunk, |reader, input| match reader.next_from_client(input)? {
+            Some(frame) => handle(&frame).map(|()| true),
+            None => Ok(false),
+        })
+    }
+
+    /// Hands on all frames of a relay that end in the next chunk.
+    ///
+    /// # Errors
+    /// As [`Self::take_from_client`].
+    pub fn take_from_server<E: From<FrameError>>(
+        &mut self,
+        chunk: &[u8],
+        mut handle: impl FnMut(&ServerFrame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.take(chunk, |reader, input| match reader.next_from_server(input)? {
+            Some(frame) => handle(&frame).map(|()| true),
+            None => Ok(false),
+        })
+    }
+
+    /// Has `next` take frame after frame off the front of what it is given, until it says that none is whole.
+    fn take<E>(
         &mut self,
         mut chunk: &[u8],
-        mut handle: impl FnMut(&ClientFrame<'_>) -> Result<(), E>,
+        mut next: impl FnMut(&mut FrameReader, &mut &[u8]) -> Result<bool, E>,
     ) -> Result<(), E> {
         while !self.partial.is_empty() {
             let missing = self.missing();
@@ -32,17 +59,13 @@ impl FrameBuffer {
             }
             chunk = tail;
             let mut rest = &self.partial[..];
-            if let Some(frame) = self.reader.next_from_client(&mut rest)? {
-                handle(&frame)?;
-            }
+            next(&mut self.reader, &mut rest)?;
             if rest.is_empty() {
                 self.partial.clear();
                 self.partial.shrink_to(KEPT_BYTES_MAX);
             }
         }
-        while let Some(frame) = self.reader.next_from_client(&mut chunk)? {
-            handle(&frame)?;
-        }
+        while next(&mut self.reader, &mut chunk)? {}
         self.partial.extend_from_slice(chunk);
         Ok(())
     }
@@ -79,7 +102,7 @@ mod tests {
         for length in lengths.iter().copied().chain([usize::MAX]) {
             let (chunk, behind) = rest.split_at(length.min(rest.len()));
             rest = behind;
-            let taken = buffer.take(chunk, |frame| {
+            let taken = buffer.take_from_client(chunk, |frame| {
                 frames.push(format!("{frame:?}"));
                 Ok::<_, FrameError>(())
             });
@@ -106,6 +129,30 @@ mod tests {
                 }
             }
             bytes
+        }
+    }
+
+    #[test]
+    fn frames_of_a_relay_come_in_chunks_too() {
+        let (src, mut stream) = (NodePublic::from_bytes([3; KEY_BYTES]), Vec::new());
+        let frames = [
+            ServerFrame::RecvPacket { src, payload: b"packet" },
+            ServerFrame::KeepAlive,
+            ServerFrame::Pong([4; 8]),
+        ];
+        for frame in &frames {
+            frame.encode(&mut stream);
+        }
+        for length in 1..stream.len() {
+            let (mut buffer, mut came) = (FrameBuffer::default(), Vec::new());
+            for chunk in stream.chunks(length) {
+                let taken = buffer.take_from_server(chunk, |frame| {
+                    came.push(format!("{frame:?}"));
+                    Ok::<_, FrameError>(())
+                });
+                taken.expect("frames");
+            }
+            assert_eq!(came, frames.map(|frame| format!("{frame:?}")), "in chunks of {length}");
         }
     }
 

@@ -214,7 +214,7 @@ impl Connection {
 
     fn take(&mut self, chunk: &[u8]) -> Result<(), ConnectionError> {
         let mut frames = std::mem::take(&mut self.frames);
-        let taken = frames.take(chunk, |frame| self.handle_frame(frame));
+        let taken = frames.take_from_client(chunk, |frame| self.handle_frame(frame));
         self.frames = frames;
         taken
     }
