@@ -1,5 +1,6 @@
 //! What a relay decides about one logged-in client, frame by frame.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use mesh_keys::NodePublic;
@@ -105,9 +106,9 @@ impl ClientState {
         allowed
     }
 
-    /// Whether this relay is the client's home.
-    pub fn is_home(&self) -> bool {
-        self.home
+    /// Says whether this relay was the client's home until now, when the client leaves.
+    pub fn leave_home(&mut self) -> bool {
+        mem::take(&mut self.home)
     }
 }
 

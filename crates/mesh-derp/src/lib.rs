@@ -2,21 +2,28 @@
 //!
 //! DERP relays packets between nodes that cannot reach each other directly. A relay knows its clients by
 //! their node keys and never sees inside a packet. Everything here takes bytes and gives bytes or values;
-//! sockets, TLS, HTTP and the table of clients are left to `mesh-relay`. The client's side of frames and
-//! login is here too, for nodes and tests.
+//! sockets, TLS, HTTP and time are left to `mesh-relay`. The client's side of frames and login is here too,
+//! for nodes and tests.
 //!
 //! Source: tailscale `derp/derp.go`, DERP protocol version 2.
 
+mod client;
 mod client_state;
+mod counts;
 mod frame;
 mod frame_buffer;
 mod login;
 mod nacl;
 mod outbox;
 mod packet;
+mod routes;
+mod session;
 pub mod stun;
+mod table;
 
+pub use client::Client;
 pub use client_state::{Action, ClientState, CloseReason};
+pub use counts::{Counts, DropReason};
 pub use frame::{
     ClientFrame, FrameError, FrameReader, HEADER_BYTES, PING_BYTES, PeerGoneReason, ServerFrame,
 };
@@ -25,6 +32,8 @@ pub use login::{ClientInfo, ClientLogin, Login, LoginError, ServerInfo, ServerLo
 pub use nacl::NONCE_BYTES;
 pub use outbox::{Batch, Outbox, PEER_GONE_MAX, QUEUE_BYTES_MAX, QUEUE_PACKETS_MAX};
 pub use packet::{KINDS, PACKET_BYTES_MAX, PacketKind, Tally};
+pub use session::{Session, SessionError};
+pub use table::Table;
 
 /// The version of the protocol that is spoken here, and the only one that clients still speak.
 pub const PROTOCOL_VERSION: u32 = 2;

@@ -1,5 +1,7 @@
 //! The packets that clients send each other: what a relay can tell about them.
 
+use std::ops::AddAssign;
+
 /// Most bytes in one relayed packet, without the keys and header of its frame.
 ///
 /// Source: tailscale `derp/derp.go`, `MaxPacketSize`.
@@ -53,6 +55,13 @@ impl Tally {
     pub fn add(&mut self, payload_bytes: usize) {
         self.packets += 1;
         self.bytes += payload_bytes as u64;
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, more: Self) {
+        self.packets += more.packets;
+        self.bytes += more.bytes;
     }
 }
 

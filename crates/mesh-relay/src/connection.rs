@@ -1,6 +1,5 @@
 //! A connection from its login to its end: one task that writes what waits for the client, and handles what it sends.
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -9,21 +8,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use mesh_derp::{
-    Action, ClientFrame, ClientState, CloseReason, FrameBuffer, FrameError, Login, LoginError,
-    NONCE_BYTES, PacketKind, PeerGoneReason, Tally,
-};
-use mesh_keys::NodePublic;
+use mesh_derp::{Login, LoginError, NONCE_BYTES, Session, SessionError};
 use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
-use crate::client::Client;
 use crate::link::Link;
 use crate::relay::{LOGIN_DEADLINE, Shared};
-use crate::stats::{DropReason, LocalCounts};
+use crate::stats::RelayStats;
 use crate::writer::{Writer, write_all};
 
 /// Bytes that a read before the login asks for.
@@ -34,9 +28,6 @@ pub(crate) const TURN_BYTES: usize = 64 << 10;
 
 /// How long saying goodbye may take.
 const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
-
-/// Destinations that a connection remembers before it looks for some to forget.
-const ROUTES_KEPT_MIN: usize = 64;
 
 /// Why a connection ended, for the log.
 #[derive(Debug, Error)]
@@ -56,9 +47,7 @@ pub(crate) enum ConnectionError {
     #[error("no randomness")]
     Random,
     #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error(transparent)]
-    Closed(#[from] CloseReason),
+    Session(#[from] SessionError),
     #[error("client takes in nothing")]
     WriteTimeout,
     #[error(transparent)]
@@ -80,14 +69,13 @@ pub(crate) async fn serve(
     let login = shared.within(LOGIN_DEADLINE, login).await?;
     let mut first = Vec::new();
     login.encode_server_info(random_nonce()?, &mut first);
-    let mut connection = Connection::join(shared, &login)?;
+    let mut connection = Connection::join(&shared, &login)?;
     drop((login, permit));
 
-    let cut = connection.client.cut.clone();
-    let mut writer = Writer::new(Arc::clone(&connection.shared.stats), first);
+    let mut writer = Writer::new(Arc::clone(&shared.stats), first);
     let result = tokio::select! {
         biased;
-        () = cut.cancelled() => Ok(()),
+        () = shared.cancel.cancelled() => Ok(()),
         result = connection.run(&mut link, &mut writer, input) => result,
     };
     drop((connection, writer));
@@ -139,52 +127,43 @@ fn random_nonce() -> Result<[u8; NONCE_BYTES], ConnectionError> {
     Ok(nonce)
 }
 
-/// A logged-in connection as its reader holds it. It leaves the registry when it is dropped.
+/// A logged-in connection. It leaves the table when it is dropped.
 struct Connection {
-    shared: Arc<Shared>,
-    client: Arc<Client>,
-    state: ClientState,
-    /// Whom this connection has sent packets to: found without the table the next time, and told when the
-    /// peer is gone.
-    routes: HashMap<NodePublic, Arc<Client>>,
-    /// How many routes there are to be until those are forgotten that lead nowhere.
-    routes_kept: usize,
-    counts: LocalCounts,
-    frames: FrameBuffer,
+    stats: Arc<RelayStats>,
+    session: Session,
 }
 
 impl Connection {
-    fn join(shared: Arc<Shared>, login: &Login) -> Result<Self, ConnectionError> {
-        let client = Arc::new(Client::new(login.key, &shared.cancel));
-        if !shared.registry.join(&client, || shared.admission.admits(&login.key)) {
-            shared.stats.logins_refused.fetch_add(1, Ordering::Relaxed);
+    fn join(shared: &Shared, login: &Login) -> Result<Self, ConnectionError> {
+        let (table, now) = (Arc::clone(&shared.table), Instant::now().into_std());
+        let admits = || shared.admission.admits(&login.key);
+        let stats = Arc::clone(&shared.stats);
+        let Some(session) = Session::join(table, login.key, now, admits) else {
+            stats.logins_refused.fetch_add(1, Ordering::Relaxed);
             return Err(ConnectionError::NotAdmitted);
-        }
-        shared.stats.logins.fetch_add(1, Ordering::Relaxed);
-        shared.stats.clients.fetch_add(1, Ordering::Relaxed);
-        Ok(Self {
-            shared,
-            client,
-            state: ClientState::new(Instant::now().into_std()),
-            routes: HashMap::new(),
-            routes_kept: ROUTES_KEPT_MIN,
-            counts: LocalCounts::default(),
-            frames: FrameBuffer::default(),
-        })
+        };
+        stats.logins.fetch_add(1, Ordering::Relaxed);
+        stats.clients.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { stats, session })
     }
 
-    /// Writes what waits for the client and handles what it sends, `input` first, until one of both ends.
+    /// Writes what waits for the client and handles what it sends, `input` first, until one of both ends or
+    /// the client is cut.
     async fn run(
         &mut self,
         link: &mut impl Link,
         writer: &mut Writer,
         input: BytesMut,
     ) -> Result<(), ConnectionError> {
-        self.take(&input)?;
+        self.session.take(&input, Instant::now().into_std())?;
         drop(input);
+        let client = Arc::clone(self.session.client());
         poll_fn(|cx| {
-            self.client.register(cx.waker());
-            writer.poll_write(link, &self.client, cx)?;
+            client.register(cx.waker());
+            if client.is_cut() {
+                return Poll::Ready(Ok(()));
+            }
+            writer.poll_write(link, &client, cx)?;
             self.poll_read(link, cx)
         })
         .await
@@ -196,10 +175,11 @@ impl Connection {
         link: &mut impl Link,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ConnectionError>> {
-        let mut bytes = 0;
+        let (mut bytes, now) = (0, Instant::now().into_std());
         while bytes < TURN_BYTES {
-            let received = link.poll_receive(cx, |chunk| self.take(chunk));
-            self.counts.flush(&self.shared.stats);
+            let received = link
+                .poll_receive(cx, |chunk| Ok::<_, ConnectionError>(self.session.take(chunk, now)?));
+            self.stats.add(&self.session.take_counts());
             match received? {
                 Poll::Ready(0) => {
                     return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
@@ -211,83 +191,11 @@ impl Connection {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
-
-    fn take(&mut self, chunk: &[u8]) -> Result<(), ConnectionError> {
-        let mut frames = std::mem::take(&mut self.frames);
-        let taken = frames.take_from_client(chunk, |frame| self.handle_frame(frame));
-        self.frames = frames;
-        taken
-    }
-
-    fn handle_frame(&mut self, frame: &ClientFrame<'_>) -> Result<(), ConnectionError> {
-        if !self.client.is_active() {
-            self.shared.registry.activate(&self.client);
-        }
-        match self.state.handle_frame(frame) {
-            Action::Forward { dst, kind, payload } => self.forward(dst, kind, payload),
-            Action::Pong(data) => {
-                self.client.push(|outbox| outbox.push_pong(data));
-            }
-            Action::HomeChanged { home: true } => {
-                self.shared.stats.home_clients.fetch_add(1, Ordering::Relaxed);
-            }
-            Action::HomeChanged { home: false } => {
-                self.shared.stats.home_clients.fetch_sub(1, Ordering::Relaxed);
-            }
-            Action::Ignore => {}
-            Action::Close(reason) => return Err(reason.into()),
-        }
-        Ok(())
-    }
-
-    fn forward(&mut self, dst: NodePublic, kind: PacketKind, payload: &[u8]) {
-        self.counts.received[kind as usize].add(payload.len());
-        let src = self.client.key;
-        let this = Tally { packets: 1, bytes: payload.len() as u64 };
-        let (reason, dropped) = match self.route(&dst) {
-            None => {
-                self.answer_absent(dst, kind);
-                (DropReason::UnknownDestination, this)
-            }
-            Some(client) => match client.push(|outbox| outbox.push_packet(kind, src, payload)) {
-                None => (DropReason::DestinationGone, this),
-                Some(oldest) => (DropReason::QueueFull, oldest),
-            },
-        };
-        let counted = &mut self.counts.dropped[reason as usize][kind as usize];
-        counted.packets += dropped.packets;
-        counted.bytes += dropped.bytes;
-    }
-
-    /// The connection that packets for `dst` go to.
-    fn route(&mut self, dst: &NodePublic) -> Option<&Client> {
-        if !self.routes.get(dst).is_some_and(|client| client.is_active()) {
-            let client = self.shared.registry.find(dst)?;
-            if self.routes.len() >= self.routes_kept {
-                self.routes.retain(|_, client| !client.has_left());
-                self.routes_kept = ROUTES_KEPT_MIN.max(2 * self.routes.len());
-            }
-            self.routes.insert(*dst, client);
-        }
-        self.routes.get(dst).map(|client| &**client)
-    }
-
-    fn answer_absent(&mut self, dst: NodePublic, kind: PacketKind) {
-        if self.state.handle_absent(kind, Instant::now().into_std()) {
-            self.client.push(|outbox| outbox.push_gone(dst, PeerGoneReason::NotHere));
-        }
-    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let stats = &self.shared.stats;
-        self.shared.registry.leave(&self.client, self.routes.keys().copied());
-        stats.dropped(DropReason::DestinationGone).add(&self.client.close());
-        self.counts.flush(stats);
-        stats.clients.fetch_sub(1, Ordering::Relaxed);
-        if self.state.is_home() {
-            stats.home_clients.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.stats.add(&self.session.leave());
+        self.stats.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }

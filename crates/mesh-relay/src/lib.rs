@@ -10,13 +10,11 @@
 //! for anybody's writing.
 
 mod certificate;
-mod client;
 mod connection;
 mod door;
 mod link;
 mod listener;
 pub mod metrics;
-mod registry;
 mod relay;
 mod stats;
 mod stun;
@@ -26,5 +24,5 @@ mod writer;
 pub use certificate::{Certificate, CertificateError, generate_self_signed, meta_certificate};
 pub use listener::{ServiceHandle, set_socket_options};
 pub use relay::{Admission, LOGIN_DEADLINE, PRE_LOGIN_MAX, Relay};
-pub use stats::{DropReason, PacketCounters, RelayStats};
+pub use stats::{PacketCounters, RelayStats};
 pub use writer::{KEEPALIVE_PERIOD, WRITE_DEADLINE};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mesh_derp::{PacketKind, Tally};
+use mesh_derp::{DropReason, PacketKind, Tally};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::stats::{DropReason, PacketCounters, RelayStats};
+use crate::stats::{PacketCounters, RelayStats};
 
 /// Shows what a relay counts, as it stands whenever somebody asks.
 pub fn register(stats: Arc<RelayStats>, registry: &mut Registry) {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mesh_derp::ServerLogin;
+use mesh_derp::{ServerLogin, Table};
 use mesh_keys::{DerpPrivate, NodePublic};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use crate::connection::{self, ConnectionError};
 use crate::door;
 use crate::listener::{self, ServiceHandle};
-use crate::registry::Registry;
 use crate::stats::RelayStats;
 use crate::stun;
 use crate::wide::Wide;
@@ -55,7 +54,7 @@ pub struct Relay {
 pub(crate) struct Shared {
     pub(crate) login: ServerLogin,
     pub(crate) admission: Arc<dyn Admission>,
-    pub(crate) registry: Registry,
+    pub(crate) table: Arc<Table>,
     pub(crate) stats: Arc<RelayStats>,
     pub(crate) cancel: CancellationToken,
     pre_login: Arc<Semaphore>,
@@ -71,7 +70,7 @@ impl Relay {
         let shared = Shared {
             login: ServerLogin::new(private_key),
             admission,
-            registry: Registry::default(),
+            table: Arc::default(),
             stats: Arc::default(),
             cancel,
             pre_login: Arc::new(Semaphore::new(PRE_LOGIN_MAX)),
@@ -91,7 +90,7 @@ impl Relay {
 
     /// Whether a node with this key is connected.
     pub fn is_connected(&self, key: &NodePublic) -> bool {
-        self.shared.registry.find(key).is_some()
+        self.shared.table.is_connected(key)
     }
 
     /// Cuts all connections of a node at once, and says how many there were.
@@ -99,7 +98,7 @@ impl Relay {
     /// Whoever removes a node first sees to it that it is no longer admitted, and then calls this: after
     /// that no connection of the node is left, not even one that was logging in meanwhile.
     pub fn disconnect(&self, key: &NodePublic) -> usize {
-        self.shared.registry.cut(key)
+        self.shared.table.cut(key)
     }
 
     /// Answers an HTTP request for one of the relay's paths; `None` for all others.

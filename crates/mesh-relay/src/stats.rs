@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mesh_derp::{Batch, KINDS, PacketKind, Tally};
+use mesh_derp::{Batch, Counts, DropReason, KINDS, PacketKind, Tally};
 
 /// Counters of a relay since its start, and two gauges. Reading one never waits.
 #[derive(Debug, Default)]
@@ -35,33 +35,15 @@ impl RelayStats {
     pub fn dropped(&self, reason: DropReason) -> &PacketCounters {
         &self.dropped[reason as usize]
     }
-}
 
-/// Why a packet was not delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DropReason {
-    /// Nobody with the destination's key is connected.
-    UnknownDestination = 0,
-    /// The destination left while the packet waited for it.
-    DestinationGone = 1,
-    /// The destination reads too slowly: newer packets pushed this one out.
-    QueueFull = 2,
-    /// The connection to the destination broke while the packet was being written.
-    WriteFailed = 3,
-}
-
-impl DropReason {
-    /// All reasons.
-    pub const ALL: [Self; 4] =
-        [Self::UnknownDestination, Self::DestinationGone, Self::QueueFull, Self::WriteFailed];
-
-    /// The reason as a metric's label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::UnknownDestination => "unknown_destination",
-            Self::DestinationGone => "destination_gone",
-            Self::QueueFull => "queue_full",
-            Self::WriteFailed => "write_failed",
+    pub(crate) fn add(&self, counts: &Counts) {
+        self.received.add(&counts.received);
+        for (counters, batch) in self.dropped.iter().zip(&counts.dropped) {
+            counters.add(batch);
+        }
+        if counts.home_clients != 0 {
+            // Wraps when it is negative, as it should.
+            self.home_clients.fetch_add(counts.home_clients.cast_unsigned(), Ordering::Relaxed);
         }
     }
 }
@@ -90,22 +72,5 @@ impl PacketCounters {
                 bytes.fetch_add(tally.bytes, Ordering::Relaxed);
             }
         }
-    }
-}
-
-/// Counts of one reader between two reads, so that packets do not touch what all threads share.
-#[derive(Debug, Default)]
-pub(crate) struct LocalCounts {
-    pub(crate) received: Batch,
-    pub(crate) dropped: [Batch; DropReason::ALL.len()],
-}
-
-impl LocalCounts {
-    pub(crate) fn flush(&mut self, stats: &RelayStats) {
-        stats.received.add(&self.received);
-        for (reason, batch) in DropReason::ALL.iter().zip(&self.dropped) {
-            stats.dropped(*reason).add(batch);
-        }
-        *self = Self::default();
     }
 }

@@ -8,13 +8,12 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use mesh_derp::{Batch, ServerFrame};
+use mesh_derp::{Batch, Client, DropReason, ServerFrame};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Interval, Sleep, interval_at, sleep, timeout};
 
-use crate::client::Client;
 use crate::connection::{ConnectionError, TURN_BYTES};
-use crate::stats::{DropReason, RelayStats};
+use crate::stats::RelayStats;
 
 /// How long a write may make no progress until the connection is cut.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(2);

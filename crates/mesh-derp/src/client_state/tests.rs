@@ -29,14 +29,14 @@ fn frames_ask_for_what_they_say() {
 #[test]
 fn home_counts_only_when_it_changes() {
     let mut state = ClientState::new(Instant::now());
-    let mut note = |preferred| {
-        let action = state.handle_frame(&ClientFrame::NotePreferred(preferred));
-        (action, state.is_home())
-    };
-    assert_eq!(note(false), (Action::Ignore, false));
-    assert_eq!(note(true), (Action::HomeChanged { home: true }, true));
-    assert_eq!(note(true), (Action::Ignore, true));
-    assert_eq!(note(false), (Action::HomeChanged { home: false }, false));
+    let mut note = |preferred| state.handle_frame(&ClientFrame::NotePreferred(preferred));
+    assert_eq!(note(false), Action::Ignore);
+    assert_eq!(note(true), Action::HomeChanged { home: true });
+    assert_eq!(note(true), Action::Ignore);
+    assert_eq!(note(false), Action::HomeChanged { home: false });
+    assert_eq!(note(true), Action::HomeChanged { home: true });
+    assert!(state.leave_home());
+    assert!(!state.leave_home());
 }
 
 #[test]

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mesh_derp::{ClientFrame, PacketKind, PeerGoneReason, Tally};
+use mesh_derp::{ClientFrame, DropReason, PacketKind, PeerGoneReason, Tally};
 use mesh_keys::NodePublic;
-use mesh_relay::DropReason;
 use tokio::time::sleep;
 
 use crate::client::{Client, Event, join, node, open, relay, relay_for};

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mesh_derp::{ClientFrame, ClientInfo, ClientLogin, PacketKind, PeerGoneReason};
+use mesh_derp::{ClientFrame, ClientInfo, ClientLogin, DropReason, PacketKind, PeerGoneReason};
 use mesh_keys::NodePublic;
-use mesh_relay::{DropReason, KEEPALIVE_PERIOD, LOGIN_DEADLINE, PRE_LOGIN_MAX, WRITE_DEADLINE};
+use mesh_relay::{KEEPALIVE_PERIOD, LOGIN_DEADLINE, PRE_LOGIN_MAX, WRITE_DEADLINE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::{Instant, sleep};
 

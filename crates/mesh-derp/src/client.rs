@@ -4,36 +4,41 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use futures_util::task::AtomicWaker;
-use mesh_derp::{Batch, Outbox};
+use atomic_waker::AtomicWaker;
 use mesh_keys::NodePublic;
-use tokio_util::sync::CancellationToken;
+
+use crate::outbox::{Batch, Outbox};
 
 /// One logged-in connection: a key, what waits to be written, and a way to cut it.
 #[derive(Debug)]
-pub(crate) struct Client {
-    pub(crate) key: NodePublic,
-    /// Cancelled to end the connection, by whoever ends it first.
-    pub(crate) cut: CancellationToken,
+pub struct Client {
+    key: NodePublic,
     /// Whether packets for the key go to this connection: it is the one of its key that spoke last, and it
-    /// has not left. Readers that remember a client look here before they use it.
+    /// has not left.
     active: AtomicBool,
+    /// Whether the connection is to end.
+    cut: AtomicBool,
     /// `None` once the connection has left.
     outbox: Mutex<Option<Outbox>>,
-    /// Whose task is to be woken when the outbox ceases to be empty.
+    /// Whose task is to be woken when the outbox ceases to be empty, or the connection is to end.
     waker: AtomicWaker,
 }
 
 impl Client {
-    /// A connection of `key` that ends with `relay` at the latest.
-    pub(crate) fn new(key: NodePublic, relay: &CancellationToken) -> Self {
+    /// A connection of `key`.
+    pub(crate) fn new(key: NodePublic) -> Self {
         Self {
             key,
-            cut: relay.child_token(),
             active: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
             outbox: Mutex::new(Some(Outbox::default())),
             waker: AtomicWaker::new(),
         }
+    }
+
+    /// The client's node key.
+    pub fn key(&self) -> NodePublic {
+        self.key
     }
 
     pub(crate) fn is_active(&self) -> bool {
@@ -42,6 +47,16 @@ impl Client {
 
     pub(crate) fn set_active(&self, active: bool) {
         self.active.store(active, Ordering::Release);
+    }
+
+    /// Whether the connection is to end: somebody has cut it.
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::Release);
+        self.waker.wake();
     }
 
     /// Whether the connection has left: nothing is taken for it any more.
@@ -63,19 +78,19 @@ impl Client {
     }
 
     /// Appends all that waits to `out`, and says which packets that were.
-    pub(crate) fn drain(&self, out: &mut Vec<u8>) -> Batch {
+    pub fn drain(&self, out: &mut Vec<u8>) -> Batch {
         lock(&self.outbox).as_mut().map(|outbox| outbox.poll_output(out)).unwrap_or_default()
     }
 
     /// Gives back the memory that is kept for the next packets.
-    pub(crate) fn release_memory(&self) {
+    pub fn release_memory(&self) {
         if let Some(outbox) = lock(&self.outbox).as_mut() {
             outbox.release_memory();
         }
     }
 
-    /// Has `waker` woken when the outbox ceases to be empty from here on.
-    pub(crate) fn register(&self, waker: &Waker) {
+    /// Has `waker` woken when the outbox ceases to be empty from here on, or the connection is to end.
+    pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 
