@@ -36,7 +36,7 @@ pub use layers::{Override, Source};
 pub use load::{CONFIG_BYTES_MAX, load, parse};
 pub use provenance::{Setting, settings};
 pub use sections::Config;
-pub use types::{DomainName, FileMode, HttpUrl, Nameserver, Secret};
+pub use types::{DomainName, FileMode, Host, HttpUrl, Nameserver, Secret};
 
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ mod tls;
 
 pub use cli::{Cli, ServerAddress};
 pub use database::{Database, DatabaseType, Postgres, Sqlite, SslMode};
-pub use derp::{Derp, DerpServer};
+pub use derp::{Derp, DerpLimits, DerpMesh, DerpServer, DerpVerify};
 pub use dns::{Dns, ExtraRecord, Nameservers};
 pub use limits::Limits;
 pub use log::{Log, LogFormat, LogLevel};

@@ -143,6 +143,27 @@ impl Scalar for DomainName {
     }
 }
 
+/// The name or the address of a host, as a certificate and a DERP map hold it; IPv6 addresses without brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host(String);
+
+impl Host {
+    /// The text of it, in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Scalar for Host {
+    const SHAPE: &'static str = "a host such as relay.example.com or 192.0.2.7";
+
+    fn from_text(text: &str, _base: &Path) -> Option<Self> {
+        let address = text.trim_matches(['[', ']']).parse::<IpAddr>();
+        let name = || DomainName::parse(text).map(|name| name.to_string());
+        address.map(|address| address.to_string()).ok().or_else(name).map(Self)
+    }
+}
+
 /// A resolver for clients: an IP address, one with a port, or a DNS-over-HTTPS URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nameserver(String);

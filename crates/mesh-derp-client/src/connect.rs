@@ -5,11 +5,13 @@ mod tcp;
 mod trust;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use mesh_derp::{FrameError, LoginError};
-use mesh_keys::NodePrivate;
+use mesh_keys::{MeshKey, NodePrivate, NodePublic};
 use mesh_wire::{DerpNode, DerpRegion};
 use rustls::RootCertStore;
 use rustls_pki_types::ServerName;
@@ -20,6 +22,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::connection::{DisconnectCause, Link};
+
+pub use trust::client_config as tls_config;
 
 /// How long connecting to a region may take. Each relay gets its share of what is left, so that one which
 /// hangs does not keep us from the next.
@@ -63,6 +67,9 @@ pub enum ConnectError {
     /// Its login frames cannot be read.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// It has our own key: the address leads back to us.
+    #[error("relay is ourselves")]
+    Myself,
     /// It sent another frame than that of its next step.
     #[error("relay is out of step in the login")]
     OutOfStep,
@@ -115,13 +122,71 @@ impl Connector {
         &self,
         node: &DerpNode,
     ) -> Result<Link<TlsStream<TcpStream>>, ConnectError> {
-        let name = ServerName::try_from(node.host_name.clone());
-        let name = name.map_err(|_| ConnectError::ServerName)?;
-        let config = trust::client_config(node, Arc::clone(&self.roots))?;
         let socket = tcp::dial(node).await?;
-        let tls = TlsConnector::from(Arc::new(config)).connect(name, socket).await;
-        let mut io = tls.map_err(ConnectError::Tls)?;
-        let input = login::log_in(&mut io, &node.host_name, &self.private).await?;
+        let mut io = secure(node, Arc::clone(&self.roots), socket).await?;
+        let (_, input) = login::log_in(&mut io, &node.host_name, &self.private, None).await?;
         Ok(Link { io, input })
     }
+}
+
+/// One relay and what it takes to be logged in there by the key of a mesh, as another relay of that mesh is.
+#[derive(Debug, Clone)]
+pub struct MeshLogin {
+    /// The relay.
+    pub node: DerpNode,
+    /// The name or address to connect to instead of the relay's host name, if that is not how to reach it from here.
+    pub dial_host: Option<String>,
+    /// Who we are.
+    pub private: NodePrivate,
+    /// By which the relay knows that we are of its mesh.
+    pub mesh_key: MeshKey,
+    /// Where its certificate must lead if it is neither pinned nor trusted for tests. May be empty.
+    pub roots: Arc<RootCertStore>,
+}
+
+/// A connection on which a relay has logged us in.
+#[derive(Debug)]
+pub struct MeshConnection {
+    /// The connection.
+    pub io: TlsStream<TcpStream>,
+    /// What was read of it already and comes after the login.
+    pub input: BytesMut,
+    /// The relay's key.
+    pub relay: NodePublic,
+    /// The relay's address.
+    pub addr: SocketAddr,
+}
+
+impl MeshLogin {
+    /// Logs in, in no more than [`CONNECT_TIMEOUT`]. With a wrong key the relay takes us for an ordinary client, and
+    /// hangs up as soon as we behave otherwise.
+    ///
+    /// # Errors
+    /// [`ConnectError::Myself`] before anything is sealed to the relay.
+    pub async fn connect(&self) -> Result<MeshConnection, ConnectError> {
+        timeout(CONNECT_TIMEOUT, self.attempt()).await.unwrap_or(Err(ConnectError::Timeout))
+    }
+
+    async fn attempt(&self) -> Result<MeshConnection, ConnectError> {
+        let host_name = &self.node.host_name;
+        let dial_host = self.dial_host.as_ref().unwrap_or(host_name).clone();
+        let socket = tcp::dial(&DerpNode { host_name: dial_host, ..self.node.clone() }).await?;
+        let addr = socket.peer_addr().map_err(ConnectError::Tcp)?;
+        let mut io = secure(&self.node, Arc::clone(&self.roots), socket).await?;
+        let login = login::log_in(&mut io, host_name, &self.private, Some(&self.mesh_key));
+        let (relay, input) = login.await?;
+        Ok(MeshConnection { io, input, relay, addr })
+    }
+}
+
+async fn secure(
+    node: &DerpNode,
+    roots: Arc<RootCertStore>,
+    socket: TcpStream,
+) -> Result<TlsStream<TcpStream>, ConnectError> {
+    let name = ServerName::try_from(node.host_name.clone());
+    let name = name.map_err(|_| ConnectError::ServerName)?;
+    let config = trust::client_config(node, roots)?;
+    let tls = TlsConnector::from(Arc::new(config)).connect(name, socket).await;
+    tls.map_err(ConnectError::Tls)
 }

@@ -177,6 +177,7 @@ impl Incoming {
             ServerFrame::Ping(data) => Self::Ping(data),
             ServerFrame::KeepAlive
             | ServerFrame::Pong(_)
+            | ServerFrame::PeerPresent(_)
             | ServerFrame::ServerKey(_)
             | ServerFrame::ServerInfo(_) => Self::Sign,
         }

@@ -20,7 +20,9 @@ mod numbers;
 mod outbox;
 mod region_client;
 
-pub use connect::{CONNECT_TIMEOUT, ConnectError, DIAL_TIMEOUT};
+pub use connect::{
+    CONNECT_TIMEOUT, ConnectError, DIAL_TIMEOUT, MeshConnection, MeshLogin, tls_config,
+};
 pub use connection::{DisconnectCause, SILENCE_MAX, WRITE_TIMEOUT};
 pub use outbox::{QUEUE_BYTES_MAX, QUEUE_PACKETS_MAX, Status};
 pub use region_client::{Event, Options, RegionClient};

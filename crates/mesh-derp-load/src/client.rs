@@ -10,17 +10,17 @@ use mesh_derp::{
     ServerFrame,
 };
 use mesh_keys::{NodePrivate, NodePublic};
+use mesh_tls::{Handshake, HandshakeError, RECORD_BYTES_MAX, RecordError};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 use rustls::ClientConfig;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls_pki_types::ServerName;
 use thiserror::Error;
 
 use crate::mischief::{Mischief, Step};
 use crate::poller::{Interest, Lane};
-use crate::record::{RECORD_BYTES_MAX, RecordError, Records};
-use crate::tls::{Handshake, TlsError};
 
 /// Bytes that a read asks for.
 const READ_BYTES: usize = 64 << 10;
@@ -57,7 +57,7 @@ pub(crate) enum ClientError {
     Io(#[from] io::Error),
     /// TLS failed.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Tls(#[from] HandshakeError),
     /// TLS failed after the handshake.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -78,8 +78,10 @@ pub(crate) enum ClientError {
     Random,
 }
 
+type Records = mesh_tls::Records<ClientConnectionData>;
+
 enum Stage {
-    Tls(Box<Handshake>),
+    Tls(Box<Handshake<UnbufferedClientConnection>>),
     Upgrade(Records),
     Greeting(Records),
     Info(Records, Box<ClientLogin>),
@@ -122,11 +124,13 @@ impl Client {
         mischief: Option<Mischief>,
         now: u64,
     ) -> Result<Self, ClientError> {
-        let mut handshake = Handshake::new(Arc::clone(&relay.tls), relay.host.clone())?;
+        let mut handshake = Handshake::client(Arc::clone(&relay.tls), relay.host.clone())?;
         let mut outgoing = Vec::new();
         match instead(mischief, Step::Hello) {
             Some(bytes) => outgoing = bytes,
-            None => drop(handshake.advance(&mut Vec::new(), &mut outgoing)?),
+            None => {
+                handshake.advance(&mut Vec::new(), &mut outgoing, &mut Vec::new())?;
+            }
         }
         Ok(Self {
             key: private.public(),
@@ -251,7 +255,7 @@ impl Client {
     fn shake_hands(&mut self, input: &[u8]) -> Result<(), ClientError> {
         let Stage::Tls(handshake) = &mut self.stage else { return Ok(()) };
         self.incoming.extend_from_slice(input);
-        if !handshake.advance(&mut self.incoming, &mut self.outgoing)? {
+        if !handshake.advance(&mut self.incoming, &mut self.outgoing, &mut Vec::new())? {
             return Ok(());
         }
         let Stage::Tls(handshake) = mem::replace(&mut self.stage, Stage::Closed) else {
@@ -265,7 +269,7 @@ impl Client {
             )
             .into_bytes()
         });
-        records.seal(&mut self.outgoing, |out| out.extend_from_slice(&request));
+        records.seal(&request, &mut self.outgoing)?;
         self.stage = Stage::Upgrade(records);
         Ok(())
     }
@@ -292,21 +296,24 @@ impl Client {
         match (mem::replace(&mut self.stage, Stage::Closed), frame) {
             (Stage::Greeting(mut records), ServerFrame::ServerKey(relay)) => {
                 let login = Box::new(ClientLogin::new(&self.private, relay)?);
-                let info =
-                    ClientInfo { version: PROTOCOL_VERSION, can_ack_pings: true, is_prober: false };
+                let info = ClientInfo {
+                    version: PROTOCOL_VERSION,
+                    can_ack_pings: true,
+                    ..ClientInfo::default()
+                };
                 let nonce = random_nonce()?;
                 let junk = instead(self.mischief, Step::Login);
-                records.seal(&mut self.outgoing, |out| match junk {
+                records.seal_with(&mut self.outgoing, |out| match junk {
                     Some(mut junk) => out.append(&mut junk),
                     None => login.encode_client_info(nonce, &info, out),
-                });
+                })?;
                 self.stage = Stage::Info(records, login);
                 Ok(())
             }
             (Stage::Info(mut records, login), ServerFrame::ServerInfo(sealed)) => {
                 login.open_server_info(sealed)?;
                 if let Some(junk) = instead(self.mischief, Step::Frames) {
-                    records.seal(&mut self.outgoing, |out| out.extend_from_slice(&junk));
+                    records.seal(&junk, &mut self.outgoing)?;
                 }
                 self.stage = Stage::Ready(records);
                 self.ready_at = Some(now);

@@ -12,7 +12,6 @@ mod mischief;
 mod pace;
 mod poller;
 mod process;
-mod record;
 mod report;
 mod sequence;
 mod stamp;

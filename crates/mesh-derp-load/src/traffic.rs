@@ -141,6 +141,7 @@ impl Traffic {
             ServerFrame::ServerKey(_)
             | ServerFrame::ServerInfo(_)
             | ServerFrame::KeepAlive
+            | ServerFrame::PeerPresent(_)
             | ServerFrame::Ping(_) => {}
         }
     }

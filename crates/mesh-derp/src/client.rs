@@ -8,11 +8,12 @@ use atomic_waker::AtomicWaker;
 use mesh_keys::NodePublic;
 
 use crate::outbox::{Batch, Outbox};
+use crate::peer_present::PeerPresent;
 
 /// One logged-in connection: a key, what waits to be written, and a way to cut it.
 #[derive(Debug)]
 pub struct Client {
-    key: NodePublic,
+    peer: PeerPresent,
     /// Whether packets for the key go to this connection: it is the one of its key that spoke last, and it
     /// has not left.
     active: AtomicBool,
@@ -25,10 +26,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// A connection of `key`.
-    pub(crate) fn new(key: NodePublic) -> Self {
+    /// A connection of the client that others know as `peer`.
+    pub(crate) fn new(peer: PeerPresent) -> Self {
         Self {
-            key,
+            peer,
             active: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             outbox: Mutex::new(Some(Outbox::default())),
@@ -38,7 +39,16 @@ impl Client {
 
     /// The client's node key.
     pub fn key(&self) -> NodePublic {
-        self.key
+        self.peer.key
+    }
+
+    /// Whether it is of our mesh: another relay, or somebody who watches this one.
+    pub fn is_mesh(&self) -> bool {
+        self.peer.is_mesh()
+    }
+
+    pub(crate) fn peer(&self) -> PeerPresent {
+        self.peer
     }
 
     pub(crate) fn is_active(&self) -> bool {
@@ -77,16 +87,10 @@ impl Client {
         Some(pushed)
     }
 
-    /// Appends all that waits to `out`, and says which packets that were.
-    pub fn drain(&self, out: &mut Vec<u8>) -> Batch {
-        lock(&self.outbox).as_mut().map(|outbox| outbox.poll_output(out)).unwrap_or_default()
-    }
-
-    /// Gives back the memory that is kept for the next packets.
-    pub fn release_memory(&self) {
-        if let Some(outbox) = lock(&self.outbox).as_mut() {
-            outbox.release_memory();
-        }
+    /// Appends what waits to `out`, about `bytes_max` bytes of packets at most, and says which packets that were.
+    pub fn drain(&self, out: &mut Vec<u8>, bytes_max: usize) -> Batch {
+        let mut outbox = lock(&self.outbox);
+        outbox.as_mut().map(|outbox| outbox.poll_output(out, bytes_max)).unwrap_or_default()
     }
 
     /// Has `waker` woken when the outbox ceases to be empty from here on, or the connection is to end.
@@ -96,8 +100,15 @@ impl Client {
 
     /// Takes nothing more, and says which packets waited in vain.
     pub(crate) fn close(&self) -> Batch {
-        let outbox = lock(&self.outbox).take();
-        outbox.map(|mut outbox| outbox.poll_output(&mut Vec::new())).unwrap_or_default()
+        let mut outbox = lock(&self.outbox).take().unwrap_or_default();
+        let (mut waited, mut out) = (Batch::default(), Vec::new());
+        while !outbox.is_empty() {
+            out.clear();
+            for (waited, more) in waited.iter_mut().zip(outbox.poll_output(&mut out, usize::MAX)) {
+                *waited += more;
+            }
+        }
+        waited
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mesh_keys::NodePublic;
 use thiserror::Error;
 
-use crate::frame::{ClientFrame, PING_BYTES};
+use crate::frame::{ClientFrame, PING_BYTES, frame_type};
 use crate::packet::PacketKind;
 
 /// How many not-here answers a client may get at once.
@@ -27,6 +27,21 @@ pub enum Action<'b> {
         /// The packet.
         payload: &'b [u8],
     },
+    /// Deliver the packet to a client of this relay, and to no other relay.
+    Deliver {
+        /// Who sent it, to another relay of the mesh.
+        src: NodePublic,
+        /// Who is to receive it.
+        dst: NodePublic,
+        /// Which of the receiver's queues it goes to.
+        kind: PacketKind,
+        /// The packet.
+        payload: &'b [u8],
+    },
+    /// Tell the client who is connected, and from then on who comes and goes.
+    Watch,
+    /// Close all connections of a client.
+    ClosePeer(NodePublic),
     /// Answer a ping with its bytes.
     Pong([u8; PING_BYTES]),
     /// The client has made this relay its home, or has ceased to.
@@ -54,6 +69,8 @@ pub enum CloseReason {
 /// The relay's memory of one client.
 #[derive(Debug)]
 pub struct ClientState {
+    /// Whether it has the mesh key.
+    is_mesh: bool,
     /// Whether this relay is the client's home.
     home: bool,
     /// Not-here answers that may still be given, at most [`NOT_HERE_BURST`].
@@ -63,9 +80,9 @@ pub struct ClientState {
 }
 
 impl ClientState {
-    /// A client that has logged in at `now`.
-    pub fn new(now: Instant) -> Self {
-        Self { home: false, not_here_left: NOT_HERE_BURST, refilled_at: now }
+    /// A client that has logged in at `now`, and is of our mesh or not.
+    pub fn new(is_mesh: bool, now: Instant) -> Self {
+        Self { is_mesh, home: false, not_here_left: NOT_HERE_BURST, refilled_at: now }
     }
 
     /// Decides what a frame of the client asks for.
@@ -80,9 +97,22 @@ impl ClientState {
                 Action::HomeChanged { home }
             }
             ClientFrame::NotePreferred(_) | ClientFrame::Pong(_) => Action::Ignore,
-            ClientFrame::Mesh { frame_type } => {
-                Action::Close(CloseReason::MeshKeyMissing { frame_type })
+            ClientFrame::ForwardPacket { src, dst, payload } => self.if_mesh(
+                frame_type::FORWARD_PACKET,
+                Action::Deliver { src, dst, kind: PacketKind::of(payload), payload },
+            ),
+            ClientFrame::WatchConns => self.if_mesh(frame_type::WATCH_CONNS, Action::Watch),
+            ClientFrame::ClosePeer(key) => {
+                self.if_mesh(frame_type::CLOSE_PEER, Action::ClosePeer(key))
             }
+        }
+    }
+
+    fn if_mesh<'b>(&self, frame_type: u8, action: Action<'b>) -> Action<'b> {
+        if self.is_mesh {
+            action
+        } else {
+            Action::Close(CloseReason::MeshKeyMissing { frame_type })
         }
     }
 

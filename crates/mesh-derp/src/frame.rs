@@ -10,6 +10,7 @@ use mesh_keys::{KEY_BYTES, NodePublic};
 use thiserror::Error;
 
 use crate::packet::PACKET_BYTES_MAX;
+use crate::peer_present::PeerPresent;
 
 /// Bytes of a frame before its payload.
 pub const HEADER_BYTES: usize = 5;
@@ -33,7 +34,7 @@ const SERVER_KEY_BYTES_MAX: usize = 1024;
 /// Most bytes of a sealed server info. Ours has 54, the Go client stops at a megabyte.
 const SERVER_INFO_BYTES_MAX: usize = 64 << 10;
 
-/// Frame types as they stand in the header. The mesh's are known by name only: nobody meshes here.
+/// Frame types as they stand in the header.
 pub(crate) mod frame_type {
     pub(crate) const SERVER_KEY: u8 = 0x01;
     pub(crate) const CLIENT_INFO: u8 = 0x02;
@@ -43,6 +44,7 @@ pub(crate) mod frame_type {
     pub(crate) const KEEP_ALIVE: u8 = 0x06;
     pub(crate) const NOTE_PREFERRED: u8 = 0x07;
     pub(crate) const PEER_GONE: u8 = 0x08;
+    pub(crate) const PEER_PRESENT: u8 = 0x09;
     pub(crate) const FORWARD_PACKET: u8 = 0x0a;
     pub(crate) const WATCH_CONNS: u8 = 0x10;
     pub(crate) const CLOSE_PEER: u8 = 0x11;
@@ -66,7 +68,7 @@ pub enum FrameError {
     Magic,
 }
 
-/// A frame from a client to a relay, after login.
+/// A frame from a client to a relay, after login. The last three are for clients with the mesh key alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientFrame<'b> {
     /// A packet to relay, at most [`PACKET_BYTES_MAX`] bytes.
@@ -82,11 +84,19 @@ pub enum ClientFrame<'b> {
     Ping([u8; PING_BYTES]),
     /// Answers a ping of the relay.
     Pong([u8; PING_BYTES]),
-    /// A frame that only relays of one mesh may send each other: watch, forward or close a peer.
-    Mesh {
-        /// The type as it stands in the header.
-        frame_type: u8,
+    /// A packet that a client of another relay sent to one of this relay, at most [`PACKET_BYTES_MAX`] bytes.
+    ForwardPacket {
+        /// Who sent it.
+        src: NodePublic,
+        /// Who is to receive it.
+        dst: NodePublic,
+        /// The packet.
+        payload: &'b [u8],
     },
+    /// Asks to be told which clients the relay has, and from then on who comes and goes.
+    WatchConns,
+    /// Asks for all connections of a client to be closed.
+    ClosePeer(NodePublic),
 }
 
 impl<'b> ClientFrame<'b> {
@@ -104,7 +114,12 @@ impl<'b> ClientFrame<'b> {
             }
             Self::Ping(data) => put_frame(out, frame_type::PING, &[data]),
             Self::Pong(data) => put_frame(out, frame_type::PONG, &[data]),
-            Self::Mesh { frame_type } => put_frame(out, *frame_type, &[]),
+            Self::ForwardPacket { src, dst, payload } => {
+                let parts = [src.as_bytes().as_slice(), dst.as_bytes(), payload];
+                put_frame(out, frame_type::FORWARD_PACKET, &parts);
+            }
+            Self::WatchConns => put_frame(out, frame_type::WATCH_CONNS, &[]),
+            Self::ClosePeer(key) => put_frame(out, frame_type::CLOSE_PEER, &[key.as_bytes()]),
         }
     }
 
@@ -113,8 +128,9 @@ impl<'b> ClientFrame<'b> {
             frame_type::SEND_PACKET => Some(KEY_BYTES..=KEY_BYTES + PACKET_BYTES_MAX),
             frame_type::NOTE_PREFERRED => Some(1..=1),
             frame_type::PING | frame_type::PONG => Some(PING_BYTES..=PING_BYTES_MAX),
-            frame_type::FORWARD_PACKET => Some(0..=2 * KEY_BYTES + PACKET_BYTES_MAX),
-            frame_type::WATCH_CONNS | frame_type::CLOSE_PEER => Some(0..=KEY_BYTES),
+            frame_type::FORWARD_PACKET => Some(2 * KEY_BYTES..=2 * KEY_BYTES + PACKET_BYTES_MAX),
+            frame_type::WATCH_CONNS => Some(0..=0),
+            frame_type::CLOSE_PEER => Some(KEY_BYTES..=KEY_BYTES),
             _ => None,
         }
     }
@@ -128,7 +144,13 @@ impl<'b> ClientFrame<'b> {
             frame_type::NOTE_PREFERRED => Ok(Self::NotePreferred(payload != [0])),
             frame_type::PING => Ok(Self::Ping(*split(frame_type, payload)?.0)),
             frame_type::PONG => Ok(Self::Pong(*split(frame_type, payload)?.0)),
-            _ => Ok(Self::Mesh { frame_type }),
+            frame_type::FORWARD_PACKET => {
+                let (src, rest) = split_key(frame_type, payload)?;
+                let (dst, payload) = split_key(frame_type, rest)?;
+                Ok(Self::ForwardPacket { src, dst, payload })
+            }
+            frame_type::CLOSE_PEER => Ok(Self::ClosePeer(split_key(frame_type, payload)?.0)),
+            _ => Ok(Self::WatchConns),
         }
     }
 }
@@ -144,8 +166,8 @@ pub enum PeerGoneReason {
 
 /// A frame from a relay to a client.
 ///
-/// Health, restarting and peer-present frames are skipped: relays do not send the first two, clients
-/// outside a mesh are never sent the third, and the strict Rust client gives up on any of them.
+/// Health and restarting frames are skipped: relays do not send them, and the strict Rust client gives up on
+/// them. So it does on peer-present frames, which only those are sent that asked for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerFrame<'b> {
     /// The greeting: whom to seal the login to.
@@ -168,6 +190,8 @@ pub enum ServerFrame<'b> {
         /// Why.
         reason: PeerGoneReason,
     },
+    /// A peer has connected to this relay, once for each of its connections.
+    PeerPresent(PeerPresent),
     /// Asks for a pong with the same bytes.
     Ping([u8; PING_BYTES]),
     /// Answers a ping of the client.
@@ -192,6 +216,7 @@ impl<'b> ServerFrame<'b> {
             Self::PeerGone { key, reason } => {
                 put_frame(out, frame_type::PEER_GONE, &[key.as_bytes(), &[*reason as u8]]);
             }
+            Self::PeerPresent(peer) => peer.encode(out),
             Self::Ping(data) => put_frame(out, frame_type::PING, &[data]),
             Self::Pong(data) => put_frame(out, frame_type::PONG, &[data]),
         }
@@ -203,7 +228,7 @@ impl<'b> ServerFrame<'b> {
             frame_type::SERVER_INFO => Some(0..=SERVER_INFO_BYTES_MAX),
             frame_type::RECV_PACKET => Some(KEY_BYTES..=KEY_BYTES + PACKET_BYTES_MAX),
             frame_type::KEEP_ALIVE => Some(0..=PING_BYTES_MAX),
-            frame_type::PEER_GONE => Some(KEY_BYTES..=PING_BYTES_MAX),
+            frame_type::PEER_GONE | frame_type::PEER_PRESENT => Some(KEY_BYTES..=PING_BYTES_MAX),
             frame_type::PING | frame_type::PONG => Some(PING_BYTES..=PING_BYTES_MAX),
             _ => None,
         }
@@ -229,6 +254,7 @@ impl<'b> ServerFrame<'b> {
                 };
                 Ok(Self::PeerGone { key, reason })
             }
+            frame_type::PEER_PRESENT => PeerPresent::parse(payload).map(Self::PeerPresent),
             frame_type::PING => Ok(Self::Ping(*split(frame_type, payload)?.0)),
             frame_type::PONG => Ok(Self::Pong(*split(frame_type, payload)?.0)),
             _ => Ok(Self::KeepAlive),
@@ -255,7 +281,7 @@ impl FrameReader {
     /// Takes the next whole frame of a client off the front of `input`.
     ///
     /// Returns `Ok(None)` while bytes are missing; `input` then holds a frame's beginning, at most
-    /// [`PACKET_BYTES_MAX`] and two keys long, or nothing.
+    /// [`PACKET_BYTES_MAX`], two keys and a header long, or nothing.
     ///
     /// # Errors
     /// [`FrameError::Length`] as soon as the header is there, so that a hostile length costs nothing.

@@ -119,7 +119,7 @@ mod tests {
             match kind {
                 0 => ClientFrame::Ping([1; 8]).encode(&mut bytes),
                 1 => ClientFrame::NotePreferred(true).encode(&mut bytes),
-                2 => ClientFrame::Mesh { frame_type: 0x10 }.encode(&mut bytes),
+                2 => ClientFrame::WatchConns.encode(&mut bytes),
                 // Of a type that nobody knows, or too long for its own.
                 3 => bytes.extend_from_slice(&[[0x77, 0, 0, 0, 30].as_slice(), &[0; 30]].concat()),
                 4 => bytes.extend_from_slice(&[0x07, 0, 0, 1, 0]),

@@ -6,7 +6,9 @@
 //!
 //! Source: tailscale `derp/derpserver/derpserver.go`, `accept`; `derp/derp_client.go`.
 
-use mesh_keys::{DerpPrivate, KEY_BYTES, NodePrivate, NodePublic};
+use std::net::SocketAddr;
+
+use mesh_keys::{DerpPrivate, KEY_BYTES, MeshKey, NodePrivate, NodePublic};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -15,9 +17,15 @@ use crate::frame::{
     FrameError, ServerFrame, frame_type, peek_header, put_frame, split_key, take_raw,
 };
 use crate::nacl::{Channel, NONCE_BYTES, SEAL_BYTES};
+use crate::peer_present::PeerPresent;
+use crate::token_bucket::Rate;
 
-/// Longest payload of a client's login frame, in bytes. Stock clients send about 150.
-const CLIENT_INFO_BYTES_MAX: usize = 256 << 10;
+/// Longest payload of a client's login frame, in bytes. Stock clients send about 150. Go's relay takes 256 KiB, which
+/// thousands at once that do not log in could have us hold.
+const CLIENT_INFO_BYTES_MAX: usize = 16 << 10;
+
+/// Most that a rate is told as: the Rust client reads 32 bits.
+const TOLD_MAX: u64 = i32::MAX as u64;
 
 /// Why a login came to nothing.
 #[derive(Debug, Error)]
@@ -46,9 +54,16 @@ pub enum LoginError {
 ///
 /// Unknown fields are ignored. The Rust client writes all names in another form and with them a `mesh_key`
 /// of `none`, which therefore says nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClientInfo {
+    /// By which it is of the relay's mesh, if the relay has the same. A malformed one is the end of the login.
+    #[serde(
+        rename = "meshKey",
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "MeshKey::deserialize_field"
+    )]
+    pub mesh_key: Option<MeshKey>,
     /// The protocol version of the client.
     pub version: u32,
     /// Whether the client answers pings.
@@ -78,18 +93,25 @@ fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-/// The relay's side of every login: its key. One serves all clients.
+/// The relay's side of every login: its keys. One serves all clients.
 #[derive(Debug)]
 pub struct ServerLogin {
     private: DerpPrivate,
     public: NodePublic,
+    mesh_key: Option<MeshKey>,
 }
 
 impl ServerLogin {
-    /// Logs clients in to the relay with this key.
-    pub fn new(private: DerpPrivate) -> Self {
+    /// Logs clients in to the relay with this key, which is of the mesh with that key or of none.
+    pub fn new(private: DerpPrivate, mesh_key: Option<MeshKey>) -> Self {
         let public = private.public();
-        Self { private, public }
+        Self { private, public, mesh_key }
+    }
+
+    /// What the relay logs in with to the other relays of its mesh, if it has one.
+    pub fn as_client(&self) -> Option<(NodePrivate, &MeshKey)> {
+        let private = NodePrivate::from_bytes(*self.private.expose_bytes());
+        Some((private, self.mesh_key.as_ref()?))
     }
 
     /// The relay's public key, as clients get to see it.
@@ -104,7 +126,7 @@ impl ServerLogin {
 
     /// Takes the client's login off the front of `input`.
     ///
-    /// Returns `Ok(None)` and leaves `input` alone while bytes are missing, at most 256 KiB of them.
+    /// Returns `Ok(None)` and leaves `input` alone while bytes are missing, at most 16 KiB of them.
     pub fn handle_input(&self, input: &mut &[u8]) -> Result<Option<Login>, LoginError> {
         let Some((frame_type, bytes)) = peek_header(input) else {
             return Ok(None);
@@ -120,8 +142,9 @@ impl ServerLogin {
         let channel =
             Channel::new(self.private.expose_bytes(), &key).ok_or(LoginError::LowOrderKey)?;
         let message = channel.open(sealed).ok_or(LoginError::Box)?;
-        let info = serde_json::from_slice(&message).map_err(LoginError::Json)?;
-        Ok(Some(Login { key, info, channel }))
+        let info: ClientInfo = serde_json::from_slice(&message).map_err(LoginError::Json)?;
+        let is_mesh = info.mesh_key.is_some() && info.mesh_key == self.mesh_key;
+        Ok(Some(Login { key, info, is_mesh, channel }))
     }
 }
 
@@ -131,13 +154,37 @@ pub struct Login {
     pub key: NodePublic,
     /// What it said about itself.
     pub info: ClientInfo,
+    /// Whether it has the relay's mesh key. With another one it is a client like any other.
+    pub is_mesh: bool,
     channel: Channel,
 }
 
 impl Login {
+    /// The client that connects from `addr` as those are told of it who watch the relay.
+    pub fn peer_present(&self, addr: SocketAddr) -> PeerPresent {
+        let of = |is: bool, flag: u8| if is { flag } else { 0 };
+        let flags =
+            of(self.is_mesh, PeerPresent::MESH_PEER) | of(self.info.is_prober, PeerPresent::PROBER);
+        let flags = if flags == 0 { PeerPresent::REGULAR } else { flags };
+        PeerPresent { key: self.key, addr, flags }
+    }
+
     /// Appends the frame that ends the login to `out`. Clients expect nothing else before it.
-    pub fn encode_server_info(&self, nonce: [u8; NONCE_BYTES], out: &mut Vec<u8>) {
-        let info = ServerInfo { version: PROTOCOL_VERSION, ..ServerInfo::default() };
+    ///
+    /// Go's client keeps to the `rate` of bytes that it is told, by dropping packets. That is better for it than to be
+    /// held back: what it sends over one connection would all be late then, its pings too.
+    pub fn encode_server_info(
+        &self,
+        rate: Option<Rate>,
+        nonce: [u8; NONCE_BYTES],
+        out: &mut Vec<u8>,
+    ) {
+        let told = |bytes: fn(Rate) -> u64| rate.map_or(0, bytes).min(TOLD_MAX);
+        let info = ServerInfo {
+            version: PROTOCOL_VERSION,
+            token_bucket_bytes_per_second: told(|rate| rate.per_second),
+            token_bucket_bytes_burst: told(|rate| rate.burst),
+        };
         ServerFrame::ServerInfo(&seal_json(&self.channel, nonce, &info)).encode(out);
     }
 }
@@ -147,6 +194,7 @@ impl std::fmt::Debug for Login {
         f.debug_struct("Login")
             .field("key", &self.key)
             .field("info", &self.info)
+            .field("is_mesh", &self.is_mesh)
             .finish_non_exhaustive()
     }
 }
@@ -193,7 +241,8 @@ impl std::fmt::Debug for ClientLogin {
 }
 
 fn seal_json(channel: &Channel, nonce: [u8; NONCE_BYTES], message: &impl Serialize) -> Vec<u8> {
-    let message = serde_json::to_vec(message).expect("invariant: numbers and booleans are JSON");
+    let message =
+        serde_json::to_vec(message).expect("invariant: numbers, booleans and text are JSON");
     channel.seal(nonce, &message)
 }
 

@@ -1,15 +1,17 @@
 //! What waits to be written to one client: bounded, and giving way by forgetting the oldest.
 //!
-//! Packets are kept as the frames they leave as, one behind the other, so that a packet is copied once on
-//! its way in and a whole queue leaves in one write. Disco and data have a queue each.
+//! Packets are kept as the frames they leave as, one behind the other. Disco and data have queues of their own, and
+//! each its part of what is written.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::mem;
 
 use mesh_keys::{KEY_BYTES, NodePublic};
 
-use crate::frame::{HEADER_BYTES, PING_BYTES, PeerGoneReason, ServerFrame};
+use crate::fair_queue::FairQueue;
+use crate::frame::{ClientFrame, HEADER_BYTES, PING_BYTES, PeerGoneReason, ServerFrame};
 use crate::packet::{KINDS, PacketKind, Tally};
+use crate::packet_queue::{Bounds, PacketQueue};
+use crate::peer_present::PeerPresent;
 
 /// Packets of one kind that wait for a client. The next one pushes out the oldest.
 ///
@@ -24,15 +26,45 @@ pub const QUEUE_BYTES_MAX: usize = 1536 << 10;
 /// nothing while that many peers leave comes so far, and it is about to be cut.
 pub const PEER_GONE_MAX: usize = 16_384;
 
-/// Bytes of a frame around the packet that it carries.
+/// Keys that a watcher is told of in one write: some 56 KiB.
+const PRESENCE_PER_WRITE: usize = 1024;
+
+/// How many times as much may wait for another relay as for a client: it stands for many of them.
+const FORWARDS_FACTOR: usize = 8;
+
+/// Bytes of a frame around the packet that it carries to a client.
 const AROUND_PACKET_BYTES: usize = HEADER_BYTES + KEY_BYTES;
+
+const TO_CLIENT: Bounds = Bounds { packets: QUEUE_PACKETS_MAX, bytes: QUEUE_BYTES_MAX };
+
+const TO_RELAY: Bounds = Bounds {
+    packets: FORWARDS_FACTOR * QUEUE_PACKETS_MAX,
+    bytes: FORWARDS_FACTOR * QUEUE_BYTES_MAX,
+};
 
 /// What waits to be written to one client.
 #[derive(Debug, Default)]
 pub struct Outbox {
     pong: Option<[u8; PING_BYTES]>,
-    queues: [PacketQueue; KINDS],
-    gone: BTreeMap<NodePublic, PeerGoneReason>,
+    disco: PacketQueue,
+    data: FairQueue,
+    /// Who is gone, and the number of the notice.
+    gone: BTreeMap<NodePublic, (PeerGoneReason, u64)>,
+    /// The notices in their order, and some that were forgotten.
+    notices: VecDeque<Notice>,
+    /// How many notices there have been.
+    notice_count: u64,
+    /// For one that watches the relay: who has come, or left (`None`).
+    presence: BTreeMap<NodePublic, Option<PeerPresent>>,
+}
+
+/// When it is told that a peer is gone.
+#[derive(Debug)]
+struct Notice {
+    key: NodePublic,
+    number: u64,
+    /// How far the queues must have come: no packet of the peer waits any more then.
+    behind: [u64; 3],
 }
 
 /// The packets of one [`Outbox::poll_output`], by [`PacketKind`].
@@ -42,8 +74,10 @@ impl Outbox {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.pong.is_none()
-            && self.gone.is_empty()
-            && self.queues.iter().all(|queue| queue.frame_bytes.is_empty())
+            && self.notices.is_empty()
+            && self.presence.is_empty()
+            && self.disco.is_empty()
+            && self.data.is_empty()
     }
 
     /// Queues a packet from `src`. Returns the packets that had to go for it.
@@ -54,7 +88,36 @@ impl Outbox {
         if !self.gone.is_empty() {
             self.gone.remove(&src);
         }
-        self.queues[kind as usize].push(src, payload)
+        let frame = ServerFrame::RecvPacket { src, payload };
+        let sizes = [AROUND_PACKET_BYTES + payload.len(), payload.len()];
+        self.push(kind, src, TO_CLIENT, sizes, |out| frame.encode(out))
+    }
+
+    /// Queues a packet from `src` to `dst` for another relay. Returns the packets that had to go for it.
+    pub fn push_forward(
+        &mut self,
+        kind: PacketKind,
+        src: NodePublic,
+        dst: NodePublic,
+        payload: &[u8],
+    ) -> Tally {
+        let frame = ClientFrame::ForwardPacket { src, dst, payload };
+        let sizes = [AROUND_PACKET_BYTES + KEY_BYTES + payload.len(), payload.len()];
+        self.push(kind, src, TO_RELAY, sizes, |out| frame.encode(out))
+    }
+
+    fn push(
+        &mut self,
+        kind: PacketKind,
+        src: NodePublic,
+        bounds: Bounds,
+        sizes: [usize; 2],
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Tally {
+        match kind {
+            PacketKind::Disco => self.disco.push(bounds, sizes, encode),
+            PacketKind::Data => self.data.push(src, bounds, sizes, encode),
+        }
     }
 
     /// Queues the answer to a ping, unless one waits already: who pings faster than it reads gets fewer.
@@ -63,90 +126,77 @@ impl Outbox {
     }
 
     /// Queues the notice that a peer is gone, at most [`PEER_GONE_MAX`] of them.
+    ///
+    /// It goes behind all that waits now: packets that the peer sent before it left must not make the client
+    /// believe that it is still there.
     pub fn push_gone(&mut self, key: NodePublic, reason: PeerGoneReason) {
-        if self.gone.len() < PEER_GONE_MAX {
-            self.gone.insert(key, reason);
+        if self.notices.len() >= PEER_GONE_MAX {
+            return;
         }
+        self.notice_count += 1;
+        let [quiet, bulk] = self.data.end();
+        let behind = [self.disco.end(), quiet, bulk];
+        self.gone.insert(key, (reason, self.notice_count));
+        self.notices.push_back(Notice { key, number: self.notice_count, behind });
     }
 
-    /// Appends all that waits to `out`, and says which packets that were.
+    /// Queues, for a client that watches the relay, that `key` has come or left (`None`). What waited to be
+    /// told of that key is forgotten, even that it was not here for a packet, which would come behind.
     ///
-    /// The pong comes first, then disco, then data, and who is gone last: packets that a peer sent before
-    /// it left must not make the client believe that it is still there.
-    pub fn poll_output(&mut self, out: &mut Vec<u8>) -> Batch {
+    /// Returns whether no more than `waiting_max` keys wait: if more do, the client must start anew.
+    pub fn push_presence(
+        &mut self,
+        key: NodePublic,
+        peer: Option<PeerPresent>,
+        waiting_max: usize,
+    ) -> bool {
+        if !self.gone.is_empty() {
+            self.gone.remove(&key);
+        }
+        self.presence.insert(key, peer);
+        self.presence.len() <= waiting_max
+    }
+
+    /// Appends what waits to `out`, and says which packets that were: about `bytes_max` bytes of packets at most. Of
+    /// [`Self::push_presence`] some may be left for the next time too.
+    ///
+    /// The pong comes first, then disco, then data. Either has half of the bytes for sure.
+    pub fn poll_output(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Batch {
         if let Some(data) = self.pong.take() {
             ServerFrame::Pong(data).encode(out);
         }
-        let batch = self.queues.each_mut().map(|queue| queue.drain(out));
-        for (key, reason) in mem::take(&mut self.gone) {
-            ServerFrame::PeerGone { key, reason }.encode(out);
+        let before = out.len();
+        let disco = self.disco.drain(out, bytes_max / 2);
+        let data = self.data.drain(out, bytes_max.saturating_sub(out.len() - before));
+        let batch = [disco, data];
+        self.tell_gone(out);
+        for _ in 0..PRESENCE_PER_WRITE {
+            let Some((key, peer)) = self.presence.pop_first() else { break };
+            match peer {
+                Some(peer) => ServerFrame::PeerPresent(peer).encode(out),
+                None => {
+                    ServerFrame::PeerGone { key, reason: PeerGoneReason::Disconnected }.encode(out);
+                }
+            }
         }
         batch
     }
 
-    /// Gives back the memory that is kept for the next packets.
-    pub fn release_memory(&mut self) {
-        for queue in &mut self.queues {
-            queue.release_memory();
+    /// Appends the notices whose turn it is.
+    fn tell_gone(&mut self, out: &mut Vec<u8>) {
+        let [quiet, bulk] = self.data.passed();
+        let passed = [self.disco.passed(), quiet, bulk];
+        let is_due = |notice: &mut Notice| {
+            passed.iter().zip(notice.behind).all(|(passed, behind)| *passed >= behind)
+        };
+        while let Some(Notice { key, number, .. }) = self.notices.pop_front_if(is_due) {
+            if let Some(&(reason, newest)) = self.gone.get(&key)
+                && newest == number
+            {
+                self.gone.remove(&key);
+                ServerFrame::PeerGone { key, reason }.encode(out);
+            }
         }
-    }
-}
-
-/// Frames in a row, the oldest first.
-#[derive(Debug, Default)]
-struct PacketQueue {
-    /// The waiting frames are `bytes[start..]`; what is before has been dropped.
-    bytes: Vec<u8>,
-    start: usize,
-    /// Length of each waiting frame in bytes; their sum is `bytes.len() - start`.
-    frame_bytes: VecDeque<usize>,
-}
-
-impl PacketQueue {
-    fn push(&mut self, src: NodePublic, payload: &[u8]) -> Tally {
-        let dropped = self.make_room(AROUND_PACKET_BYTES + payload.len());
-        // Moves no more bytes than were dropped since the last time.
-        if self.start > self.bytes.len() / 2 {
-            self.bytes.drain(..self.start);
-            self.start = 0;
-        }
-        let before = self.bytes.len();
-        ServerFrame::RecvPacket { src, payload }.encode(&mut self.bytes);
-        self.frame_bytes.push_back(self.bytes.len() - before);
-        dropped
-    }
-
-    /// Drops the oldest packets until there is room for one more.
-    fn make_room(&mut self, frame_bytes: usize) -> Tally {
-        let mut dropped = Tally::default();
-        while self.frame_bytes.len() >= QUEUE_PACKETS_MAX
-            || self.bytes.len() - self.start + frame_bytes > QUEUE_BYTES_MAX
-        {
-            let Some(oldest) = self.frame_bytes.pop_front() else { break };
-            self.start += oldest;
-            dropped.add(oldest - AROUND_PACKET_BYTES);
-        }
-        dropped
-    }
-
-    fn drain(&mut self, out: &mut Vec<u8>) -> Tally {
-        if out.is_empty() && self.start == 0 {
-            mem::swap(out, &mut self.bytes);
-        } else {
-            out.extend_from_slice(&self.bytes[self.start..]);
-            self.bytes.clear();
-            self.start = 0;
-        }
-        let mut tally = Tally::default();
-        for bytes in self.frame_bytes.drain(..) {
-            tally.add(bytes - AROUND_PACKET_BYTES);
-        }
-        tally
-    }
-
-    fn release_memory(&mut self) {
-        self.bytes.shrink_to_fit();
-        self.frame_bytes.shrink_to_fit();
     }
 }
 

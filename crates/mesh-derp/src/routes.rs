@@ -67,7 +67,8 @@ impl Routes {
     fn learn(&mut self, table: &Table, dst: &NodePublic) -> Option<Arc<Route>> {
         let route = table.find(dst)?;
         if self.all.len() >= self.kept_max {
-            self.all.retain(|_, route| !route.client.has_left());
+            // Who is connected by another way now must hear of our end all the same.
+            self.all.retain(|key, route| !route.is_over() || table.is_connected(key));
             self.kept_max = KEPT_MIN.max(2 * self.all.len());
         }
         self.all.insert(*dst, Arc::clone(&route));

@@ -10,9 +10,11 @@ use thiserror::Error;
 use crate::client::Client;
 use crate::client_state::{Action, ClientState, CloseReason};
 use crate::counts::{Counts, DropReason};
+use crate::deliveries::Deliveries;
 use crate::frame::{ClientFrame, FrameError, PeerGoneReason};
 use crate::frame_buffer::FrameBuffer;
 use crate::packet::{PacketKind, Tally};
+use crate::peer_present::PeerPresent;
 use crate::routes::Routes;
 use crate::table::Table;
 
@@ -34,6 +36,8 @@ pub struct Session {
     client: Arc<Client>,
     state: ClientState,
     routes: Routes,
+    /// For another relay of the mesh.
+    deliveries: Option<Box<Deliveries>>,
     frames: FrameBuffer,
     counts: Counts,
 }
@@ -42,16 +46,17 @@ impl Session {
     /// Joins the table; `None` if `admits` says no. For the lock under which it is asked see [`Table::cut`].
     pub fn join(
         table: Arc<Table>,
-        key: NodePublic,
+        peer: PeerPresent,
         now: Instant,
         admits: impl FnOnce() -> bool,
     ) -> Option<Self> {
-        let client = table.join(key, admits)?;
+        let client = table.join(peer, admits)?;
         Some(Self {
             table,
             client,
-            state: ClientState::new(now),
+            state: ClientState::new(peer.is_mesh(), now),
             routes: Routes::new(),
+            deliveries: None,
             frames: FrameBuffer::default(),
             counts: Counts::default(),
         })
@@ -60,6 +65,11 @@ impl Session {
     /// The connection as others see it, and what waits to be written to it.
     pub fn client(&self) -> &Arc<Client> {
         &self.client
+    }
+
+    /// Whether a packet of the client would find its way to `dst`.
+    pub fn reaches(&mut self, dst: &NodePublic) -> bool {
+        self.routes.find(&self.table, dst).is_some()
     }
 
     /// Handles the next bytes that came from the client.
@@ -96,6 +106,13 @@ impl Session {
         }
         match self.state.handle_frame(frame) {
             Action::Forward { dst, kind, payload } => self.forward(dst, kind, payload, now),
+            Action::Deliver { src, dst, kind, payload } => {
+                self.deliver(src, dst, kind, payload, now);
+            }
+            Action::Watch => self.table.watch(&self.client),
+            Action::ClosePeer(key) => {
+                self.table.cut(&key);
+            }
             Action::Pong(data) => {
                 self.client.push(|outbox| outbox.push_pong(data));
             }
@@ -108,20 +125,58 @@ impl Session {
 
     fn forward(&mut self, dst: NodePublic, kind: PacketKind, payload: &[u8], now: Instant) {
         self.counts.received[kind as usize].add(payload.len());
-        let src = self.client.key();
-        let this = Tally { packets: 1, bytes: payload.len() as u64 };
-        let (reason, dropped) = match self.routes.find(&self.table, &dst) {
+        let Some(route) = self.routes.find(&self.table, &dst) else {
+            return self.drop_absent(DropReason::UnknownDestination, dst, kind, payload, now);
+        };
+        if route.leads_away() {
+            self.counts.forwarded[kind as usize].add(payload.len());
+        }
+        let pushed = route.push(kind, self.client.key(), dst, payload);
+        self.count_dropped(pushed, kind, payload);
+    }
+
+    /// Queues a packet from a client of another relay for one of ours.
+    fn deliver(
+        &mut self,
+        src: NodePublic,
+        dst: NodePublic,
+        kind: PacketKind,
+        payload: &[u8],
+        now: Instant,
+    ) {
+        self.counts.received_forwarded[kind as usize].add(payload.len());
+        let deliveries = self.deliveries.get_or_insert_with(|| Box::new(Deliveries::new()));
+        let Some(route) = deliveries.find(&self.table, &dst) else {
+            return self.drop_absent(DropReason::UnknownForwarded, dst, kind, payload, now);
+        };
+        let pushed = route.push(kind, src, dst, payload);
+        deliveries.note(&self.table, src, dst);
+        self.count_dropped(pushed, kind, payload);
+    }
+
+    /// Drops a packet for nobody, and tells the client so if it is to hear it.
+    fn drop_absent(
+        &mut self,
+        reason: DropReason,
+        dst: NodePublic,
+        kind: PacketKind,
+        payload: &[u8],
+        now: Instant,
+    ) {
+        if self.state.handle_absent(kind, now) {
+            self.client.push(|outbox| outbox.push_gone(dst, PeerGoneReason::NotHere));
+        }
+        self.counts.dropped[reason as usize][kind as usize].add(payload.len());
+    }
+
+    /// Counts what went for a packet that was queued, or the packet itself if it was not.
+    fn count_dropped(&mut self, pushed: Option<Tally>, kind: PacketKind, payload: &[u8]) {
+        let (reason, dropped) = match pushed {
             None => {
-                if self.state.handle_absent(kind, now) {
-                    self.client.push(|outbox| outbox.push_gone(dst, PeerGoneReason::NotHere));
-                }
-                (DropReason::UnknownDestination, this)
+                let this = Tally { packets: 1, bytes: payload.len() as u64 };
+                (DropReason::DestinationGone, this)
             }
-            Some(route) => match route.client.push(|outbox| outbox.push_packet(kind, src, payload))
-            {
-                None => (DropReason::DestinationGone, this),
-                Some(oldest) => (DropReason::QueueFull, oldest),
-            },
+            Some(oldest) => (DropReason::QueueFull, oldest),
         };
         self.counts.dropped[reason as usize][kind as usize] += dropped;
     }

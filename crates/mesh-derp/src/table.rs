@@ -2,16 +2,21 @@
 //!
 //! Packets look up the way to a key in a lock-free table. The table follows from the sets of all connections
 //! by key, which change under a lock: when a connection joins or leaves, and when one of several with the
-//! same key speaks.
+//! same key speaks. Where another relay of the mesh has a key, its way leads there, unless the key is here too.
+
+mod mesh;
+mod route;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mesh_keys::NodePublic;
 
 use crate::client::{Client, lock};
 use crate::frame::PeerGoneReason;
+use crate::peer_present::PeerPresent;
+
+pub(crate) use route::Route;
 
 /// All connections of a relay.
 #[derive(Debug, Default)]
@@ -24,16 +29,20 @@ pub struct Table {
 #[derive(Debug, Default)]
 struct Sets {
     by_key: HashMap<NodePublic, KeySet>,
+    /// Who is told of each client that comes and goes.
+    watchers: Vec<Arc<Client>>,
     /// Whether the relay ends, and nobody joins any more.
     is_closed: bool,
 }
 
-/// The connections of one key; never empty.
+/// What is known of one key, here or elsewhere: it has connections, or forwarders, or both.
 #[derive(Debug, Default)]
 struct KeySet {
     /// The one that spoke last is last, and active.
     connections: Vec<Arc<Client>>,
-    /// Whom connections of this key that have left had sent packets to.
+    /// Our connections to the relays that have the key, the oldest first.
+    forwarders: Vec<Arc<Client>>,
+    /// Whom connections of this key that have left had sent packets to, and whom it has from other relays.
     sent_to: HashSet<NodePublic>,
 }
 
@@ -43,41 +52,28 @@ impl KeySet {
     }
 }
 
-/// The way to a key, for as long as it is the best one.
-#[derive(Debug)]
-pub(crate) struct Route {
-    pub(crate) client: Arc<Client>,
-    is_stale: AtomicBool,
-}
-
-impl Route {
-    /// Whether another way has taken its place, or none. Who remembers a route looks here before each use.
-    pub(crate) fn is_stale(&self) -> bool {
-        self.is_stale.load(Ordering::Acquire)
-    }
-}
-
 impl Table {
-    /// Adds a connection of `key` and makes it the active one of its key, if `admits` says so.
+    /// Adds a connection of `peer` and makes it the active one of its key, if `admits` says so.
     ///
     /// It is asked under the lock that [`Self::cut`] takes: whoever first ceases to admit a key and then cuts
     /// it can be sure that no connection of the key is left.
     pub(crate) fn join(
         &self,
-        key: NodePublic,
+        peer: PeerPresent,
         admits: impl FnOnce() -> bool,
     ) -> Option<Arc<Client>> {
         let mut sets = lock(&self.sets);
         if sets.is_closed || !admits() {
             return None;
         }
-        let client = Arc::new(Client::new(key));
-        let set = sets.by_key.entry(key).or_default();
+        let client = Arc::new(Client::new(peer));
+        let set = sets.by_key.entry(peer.key).or_default();
         if let Some(previous) = set.connections.last() {
             previous.set_active(false);
         }
         set.connections.push(Arc::clone(&client));
-        self.publish(set);
+        self.publish(&peer.key, set);
+        sets.tell_watchers(peer.key, Some(peer));
         Some(client)
     }
 
@@ -90,14 +86,14 @@ impl Table {
             previous.set_active(false);
         }
         set.connections[place..].rotate_left(1);
-        self.publish(set);
+        self.publish(&client.key(), set);
     }
 
     /// Removes a connection that had sent packets to `sent_to`.
     ///
-    /// If it was the last of its key, all of them hear that the peer is gone, and those that earlier
-    /// connections of the key had sent to. They hear it under the lock: should the peer be back at once, it
-    /// cannot send anything before.
+    /// If it was the last of its key, and no other relay has the key, all of them hear that the peer is gone,
+    /// and those that earlier connections of the key had sent to. They hear it under the lock: should the peer be
+    /// back at once, it cannot send anything before.
     pub(crate) fn leave(&self, client: &Arc<Client>, sent_to: impl Iterator<Item = NodePublic>) {
         let mut sets = lock(&self.sets);
         let key = client.key();
@@ -106,16 +102,13 @@ impl Table {
         client.set_active(false);
         set.connections.remove(place);
         set.sent_to.extend(sent_to);
-        if !set.connections.is_empty() {
-            self.publish(set);
-            return;
+        let is_last = set.connections.is_empty();
+        self.update(&key, &mut sets);
+        if is_last {
+            sets.tell_watchers(key, None);
         }
-        retire(self.routes.pin().remove(&key));
-        let audience = sets.by_key.remove(&key).unwrap_or_default().sent_to;
-        for peer in audience.iter().filter_map(|key| sets.by_key.get(key)) {
-            for connection in &peer.connections {
-                connection.push(|outbox| outbox.push_gone(key, PeerGoneReason::Disconnected));
-            }
+        if client.is_mesh() {
+            sets.watchers.retain(|watcher| !Arc::ptr_eq(watcher, client));
         }
     }
 
@@ -126,7 +119,14 @@ impl Table {
 
     /// Whether a client with this key is connected.
     pub fn is_connected(&self, key: &NodePublic) -> bool {
-        self.routes.pin().contains_key(key)
+        self.routes.pin().get(key).is_some_and(|route| !route.leads_away())
+    }
+
+    /// The keys of all clients that are connected, in no order.
+    pub fn keys(&self) -> Vec<NodePublic> {
+        let sets = lock(&self.sets);
+        let connected = sets.by_key.iter().filter(|(_, set)| !set.connections.is_empty());
+        connected.map(|(key, _)| *key).collect()
     }
 
     /// Cuts all connections of `key`, and says how many there were.
@@ -148,20 +148,35 @@ impl Table {
         }
     }
 
-    /// Makes the last connection of a set the active one.
-    fn publish(&self, set: &KeySet) {
-        if let Some(client) = set.connections.last() {
-            client.set_active(true);
-            let route = Route { client: Arc::clone(client), is_stale: AtomicBool::new(false) };
-            retire(self.routes.pin().insert(client.key(), Arc::new(route)));
+    /// Finds the way to a key anew after one of its ways has gone. If none is left, those hear that it is gone
+    /// whom it had sent packets to.
+    fn update(&self, key: &NodePublic, sets: &mut Sets) {
+        let Some(set) = sets.by_key.get(key) else { return };
+        if self.publish(key, set) {
+            return;
+        }
+        Route::retire(self.routes.pin().remove(key));
+        let audience = sets.by_key.remove(key).unwrap_or_default().sent_to;
+        for peer in audience.iter().filter_map(|key| sets.by_key.get(key)) {
+            for connection in &peer.connections {
+                connection.push(|outbox| outbox.push_gone(*key, PeerGoneReason::Disconnected));
+            }
         }
     }
-}
 
-/// Tells all who remember a route that it leads nowhere any more.
-fn retire(route: Option<&Arc<Route>>) {
-    if let Some(route) = route {
-        route.is_stale.store(true, Ordering::Release);
+    /// Makes the last connection of a key the active one, or leads to the relay that has had it for longest.
+    /// Returns whether there is any way.
+    fn publish(&self, key: &NodePublic, set: &KeySet) -> bool {
+        let route = if let Some(client) = set.connections.last() {
+            client.set_active(true);
+            Route::here(client)
+        } else if let Some(relay) = set.forwarders.first() {
+            Route::away(relay)
+        } else {
+            return false;
+        };
+        Route::retire(self.routes.pin().insert(*key, Arc::new(route)));
+        true
     }
 }
 

@@ -8,7 +8,7 @@ use mesh_derp::{
 use mesh_keys::{DerpPrivate, KEY_BYTES, NodePrivate};
 
 static RELAY: LazyLock<ServerLogin> =
-    LazyLock::new(|| ServerLogin::new(DerpPrivate::from_bytes([7; 32])));
+    LazyLock::new(|| ServerLogin::new(DerpPrivate::from_bytes([7; 32]), None));
 static CLIENT: LazyLock<NodePrivate> = LazyLock::new(|| NodePrivate::from_bytes([9; 32]));
 
 /// Any bytes as what a client sends after login, and as what a relay sends.

@@ -16,6 +16,7 @@ mod netmap;
 mod noise;
 mod policy;
 mod portmap;
+mod relay;
 mod secrets;
 mod tcp;
 mod wireguard;
@@ -30,13 +31,16 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 23] = [
     Target { name: "handshake", run: noise::handshake },
     Target { name: "record", run: noise::record },
     Target { name: "register", run: json::register },
     Target { name: "map", run: json::map },
     Target { name: "derp-frames", run: derp::frames },
     Target { name: "derp-login", run: derp::login },
+    Target { name: "derp-mesh", run: relay::mesh },
+    Target { name: "derp-door", run: relay::door },
+    Target { name: "websocket", run: relay::websocket },
     Target { name: "stun", run: derp::stun },
     Target { name: "stun-response", run: derp::stun_response },
     Target { name: "disco", run: disco::disco },

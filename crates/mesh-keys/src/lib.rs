@@ -6,9 +6,11 @@
 //!
 //! Source: tailscale `types/key`.
 
+mod mesh;
 mod private;
 mod public;
 
+pub use mesh::{MeshKey, ParseMeshKeyError};
 pub use private::{DerpPrivate, DiscoPrivate, MachinePrivate, NodePrivate};
 pub use public::{
     ChallengePublic, DiscoPublic, MachinePublic, NetworkLockPublic, NodePublic, ParseKeyError,

@@ -23,6 +23,19 @@ fn debug_never_shows_a_secret() {
 }
 
 #[test]
+fn a_mesh_key_is_64_digits_that_are_never_shown() {
+    let digits = "0123456789abcdef".repeat(4);
+    let key: MeshKey = format!("{}\n", digits.to_uppercase()).parse().expect("a key");
+    assert_eq!(serde_json::to_string(&key).expect("JSON"), format!("\"{digits}\""));
+    assert_eq!(format!("{key:?}"), "MeshKey(redacted)");
+    let refused = |text: &str| text.parse::<MeshKey>().expect_err("refused");
+    for text in ["", "none", &digits[1..], &format!("0{digits}"), &digits.replace('a', "x")] {
+        assert_eq!(refused(text), ParseMeshKeyError::Hex, "{text}");
+    }
+    assert_eq!(refused(&"0".repeat(64)), ParseMeshKeyError::Zero);
+}
+
+#[test]
 fn empty_text_is_the_zero_key_in_json() {
     let key: NodePublic = serde_json::from_str("\"\"").expect("empty key");
     assert!(key.is_zero() && key.non_zero().is_none());

@@ -39,6 +39,8 @@ pub(crate) struct Netcheck {
     settles_at: Option<Instant>,
     is_settled: bool,
     home: Option<DerpRegionId>,
+    /// What the control server multiplies the latencies of regions with.
+    scores: BTreeMap<DerpRegionId, f64>,
 }
 
 #[derive(Debug)]
@@ -105,8 +107,12 @@ impl Netcheck {
             self.is_settled = true;
         }
         let current = self.home.filter(|home| may_be_home(home));
-        let nearest = self.latencies.iter().filter(|((id, _), _)| may_be_home(id));
-        let nearest = nearest.min_by_key(|(_, latency)| **latency).map(|((id, _), _)| *id);
+        self.note_scores(map);
+        let nearest = self.latencies.keys().map(|(id, _)| *id).filter(may_be_home);
+        let nearest = nearest
+            .filter_map(|id| Some((id, self.scored(id)?)))
+            .min_by(|(_, one), (_, other)| one.total_cmp(other))
+            .map(|(id, _)| id);
         self.home = match (current, nearest) {
             (Some(home), Some(nearest)) if self.is_nearer(nearest, home) => Some(nearest),
             (Some(home), _) => Some(home),
@@ -147,11 +153,27 @@ impl Netcheck {
     }
 
     fn is_nearer(&self, region: DerpRegionId, home: DerpRegionId) -> bool {
-        match (self.latency(region), self.latency(home)) {
-            (Some(region), Some(home)) => region.as_secs_f64() < home.as_secs_f64() * NEARER_BY,
+        match (self.scored(region), self.scored(home)) {
+            (Some(region), Some(home)) => region < home * NEARER_BY,
             (Some(_), None) => true,
             (None, _) => false,
         }
+    }
+
+    /// Takes over what regions count for. A map that says nothing of it leaves it as it is.
+    fn note_scores(&mut self, map: &DerpMap) {
+        let params = map.home_params.as_ref();
+        if let Some(scores) = params.and_then(|params| params.region_score.as_ref()) {
+            self.scores.clone_from(scores);
+        }
+    }
+
+    /// The round trip to a region in seconds, times what the control server gives it: below one it is preferred.
+    ///
+    /// Source: tailscale `tailcfg/derpmap.go`, `DERPHomeParams`.
+    fn scored(&self, region: DerpRegionId) -> Option<f64> {
+        let score = self.scores.get(&region).copied().filter(|score| *score > 0.0);
+        Some(self.latency(region)?.as_secs_f64() * score.unwrap_or(1.0))
     }
 
     fn latency(&self, region: DerpRegionId) -> Option<Duration> {

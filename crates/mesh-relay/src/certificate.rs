@@ -8,7 +8,7 @@
 //!
 //! Source: tailscale `net/tlsdial/tlsdial.go`, `SetConfigExpectedCertHash`.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use mesh_keys::NodePublic;
@@ -19,7 +19,9 @@ use rcgen::{
 use ring::digest::{SHA256, digest};
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
-use rustls::server::{NoServerSessionStorage, ParsedCertificate};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::TLS13;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use thiserror::Error;
@@ -136,26 +138,89 @@ impl Certificate {
             .is_some_and(|(certificate, host)| verify_server_name(&certificate, &host).is_ok())
     }
 
-    /// Makes the configuration for [`crate::Relay::spawn_tls_listener`], with fast start for the relay with
-    /// the key `relay`.
+    /// Makes the configuration for [`crate::Relay::spawn_tls_listener`] with this certificate for good, and with
+    /// fast start for the relay with the key `relay`.
     pub fn server_config(
-        mut self,
+        self,
         relay: &NodePublic,
         now: SystemTime,
     ) -> Result<ServerConfig, CertificateError> {
+        LiveCertificate::new(self, relay, now)?.server_config()
+    }
+
+    fn certified(
+        mut self,
+        relay: &NodePublic,
+        now: SystemTime,
+    ) -> Result<CertifiedKey, CertificateError> {
         self.chain.push(meta_certificate(relay, now)?);
+        let provider = rustls::crypto::ring::default_provider();
+        CertifiedKey::from_der(self.chain, self.key, &provider).map_err(CertificateError::Tls)
+    }
+}
+
+/// The certificate that a listener shows, which can be exchanged while it listens. Its clones are the same.
+#[derive(Debug, Clone)]
+pub struct LiveCertificate {
+    relay: NodePublic,
+    shown: Arc<Shown>,
+}
+
+impl LiveCertificate {
+    /// Shows `certificate` first, with fast start for the relay with the key `relay`.
+    ///
+    /// # Errors
+    /// When certificate and key do not belong together, or TLS cannot use them.
+    pub fn new(
+        certificate: Certificate,
+        relay: &NodePublic,
+        now: SystemTime,
+    ) -> Result<Self, CertificateError> {
+        let shown = RwLock::new(Arc::new(certificate.certified(relay, now)?));
+        Ok(Self { relay: *relay, shown: Arc::new(Shown(shown)) })
+    }
+
+    /// Shows another certificate from the next handshake on. One that cannot be used changes nothing.
+    ///
+    /// # Errors
+    /// As those of [`Self::new`].
+    pub fn replace(
+        &self,
+        certificate: Certificate,
+        now: SystemTime,
+    ) -> Result<(), CertificateError> {
+        let certified = Arc::new(certificate.certified(&self.relay, now)?);
+        *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        Ok(())
+    }
+
+    /// Makes the configuration for [`crate::Relay::spawn_tls_listener`].
+    ///
+    /// # Errors
+    /// None that is known: they are those of the TLS library's versions and algorithms, which are fixed.
+    pub fn server_config(&self) -> Result<ServerConfig, CertificateError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&[&TLS13])
             .map_err(CertificateError::Tls)?
             .with_no_client_auth()
-            .with_single_cert(self.chain, self.key)
-            .map_err(CertificateError::Tls)?;
+            .with_cert_resolver(Arc::clone(&self.shown) as Arc<dyn ResolvesServerCert>);
+        config.enable_secret_extraction = true;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Clients stay for days and do not resume sessions: tickets would only cost.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(config)
+    }
+}
+
+/// What the TLS library asks at each handshake.
+#[derive(Debug)]
+struct Shown(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 

@@ -2,29 +2,34 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use mesh_derp::websocket::WebSocketError;
 use mesh_derp::{Login, LoginError, NONCE_BYTES, Session, SessionError};
 use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
+use crate::admission::Candidate;
+use crate::limits::Pace;
 use crate::link::Link;
+use crate::places::Place;
+use crate::refusal::Refusal;
 use crate::relay::{LOGIN_DEADLINE, Shared};
-use crate::stats::RelayStats;
+use crate::workers::charge;
 use crate::writer::{Writer, write_all};
 
 /// Bytes that a read before the login asks for.
 const READ_BYTES: usize = 4 << 10;
 
-/// After so many bytes of a client that are handled, or for it that are written, others get their turn.
-pub(crate) const TURN_BYTES: usize = 64 << 10;
+/// After so many bytes of a client that are handled, others get their turn.
+const TURN_BYTES: usize = 32 << 10;
 
 /// How long saying goodbye may take.
 const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
@@ -36,6 +41,10 @@ pub(crate) enum ConnectionError {
     Timeout,
     #[error("relay ends")]
     Cancelled,
+    #[error("place before the login went to a newcomer")]
+    Displaced,
+    #[error("TLS: {0}")]
+    Tls(#[source] io::Error),
     #[error("request is not HTTP/1: {0}")]
     Head(#[from] httparse::Error),
     #[error("head of request is too long")]
@@ -54,37 +63,73 @@ pub(crate) enum ConnectionError {
     Io(#[from] io::Error),
 }
 
+impl ConnectionError {
+    /// What the end counts as; `None` for one that is nobody's fault or has a counter of its own.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Timeout => Some(Refusal::Timeout),
+            Self::Displaced => Some(Refusal::Displaced),
+            Self::Tls(error) => {
+                (error.kind() == io::ErrorKind::InvalidData).then_some(Refusal::Tls)
+            }
+            Self::Head(_) | Self::HeadTooLong => Some(Refusal::Http),
+            Self::Login(_) => Some(Refusal::Login),
+            Self::Session(_) => Some(Refusal::Frame),
+            Self::Io(error) => {
+                let cause = error.get_ref()?;
+                cause.downcast_ref::<WebSocketError>().map(|_| Refusal::WebSocket)
+            }
+            Self::Cancelled | Self::NotAdmitted | Self::Random | Self::WriteTimeout => None,
+        }
+    }
+}
+
 /// Logs a client in and relays for it until one side ends it.
 ///
-/// `input` holds what was read already, `out` what is still to be written before the greeting; `permit` is
+/// `input` holds what was read already, `out` what is still to be written before the greeting; `place` is
 /// the connection's place among those that have not logged in.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     mut link: impl Link,
-    mut input: BytesMut,
+    input: BytesMut,
     out: Vec<u8>,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<(), ConnectionError> {
-    let login = log_in(&shared, &mut link, &mut input, out);
-    let login = shared.within(LOGIN_DEADLINE, login).await?;
-    let mut first = Vec::new();
-    login.encode_server_info(random_nonce()?, &mut first);
-    let mut connection = Connection::join(&shared, &login)?;
-    drop((login, permit));
-
-    let mut writer = Writer::new(Arc::clone(&shared.stats), first);
-    let result = tokio::select! {
-        biased;
-        () = shared.cancel.cancelled() => Ok(()),
-        result = connection.run(&mut link, &mut writer, input) => result,
-    };
-    drop((connection, writer));
-    if matches!(result, Err(ConnectionError::WriteTimeout)) {
+    let result = log_in_and_run(&shared, &mut link, input, out, place).await;
+    if matches!(result, Err(ConnectionError::WriteTimeout | ConnectionError::Displaced)) {
         return result;
     }
     // What the client still hears is not worth an error.
-    let _ = timeout(CLOSE_DEADLINE, link.shutdown()).await;
+    let _ = Box::pin(timeout(CLOSE_DEADLINE, link.shutdown())).await;
     result
+}
+
+async fn log_in_and_run(
+    shared: &Arc<Shared>,
+    link: &mut impl Link,
+    mut input: BytesMut,
+    out: Vec<u8>,
+    place: Place,
+) -> Result<(), ConnectionError> {
+    let login = async {
+        let login = log_in(shared, link, &mut input, out).await?;
+        let source = place.remote().map(|remote| remote.ip().to_canonical());
+        ask(shared, Candidate { key: login.key, source }, login.is_mesh).await?;
+        Ok(login)
+    };
+    let login = Box::pin(shared.within(&place, LOGIN_DEADLINE, login)).await?;
+    let mut first = Vec::new();
+    let rate = shared.limits.get().client.filter(|_| !login.is_mesh);
+    login.encode_server_info(rate, random_nonce()?, &mut first);
+    let mut connection = Connection::join(shared, &login, place.remote())?;
+    drop((login, place));
+
+    let mut writer = Writer::new(Arc::clone(&shared.stats), first);
+    tokio::select! {
+        biased;
+        () = shared.cancel.cancelled() => Ok(()),
+        result = connection.run(link, &mut writer, input) => result,
+    }
 }
 
 async fn log_in<IO>(
@@ -109,6 +154,15 @@ where
     }
 }
 
+/// Asks whether a client that has proved its key may go on to join. Other relays of the mesh may.
+async fn ask(shared: &Shared, candidate: Candidate, is_mesh: bool) -> Result<(), ConnectionError> {
+    if is_mesh || shared.admission.ask(&candidate).await {
+        return Ok(());
+    }
+    shared.stats.logins_refused.fetch_add(1, Ordering::Relaxed);
+    Err(ConnectionError::NotAdmitted)
+}
+
 /// Waits for more bytes behind `input`.
 pub(crate) async fn read_more<IO: AsyncRead + Unpin>(
     io: &mut IO,
@@ -129,22 +183,28 @@ fn random_nonce() -> Result<[u8; NONCE_BYTES], ConnectionError> {
 
 /// A logged-in connection. It leaves the table when it is dropped.
 struct Connection {
-    stats: Arc<RelayStats>,
+    shared: Arc<Shared>,
     session: Session,
+    pace: Pace,
 }
 
 impl Connection {
-    fn join(shared: &Shared, login: &Login) -> Result<Self, ConnectionError> {
+    fn join(
+        shared: &Arc<Shared>,
+        login: &Login,
+        remote: Option<SocketAddr>,
+    ) -> Result<Self, ConnectionError> {
+        let remote = remote.unwrap_or((Ipv6Addr::UNSPECIFIED, 0).into());
         let (table, now) = (Arc::clone(&shared.table), Instant::now().into_std());
-        let admits = || shared.admission.admits(&login.key);
-        let stats = Arc::clone(&shared.stats);
-        let Some(session) = Session::join(table, login.key, now, admits) else {
+        let admits = || login.is_mesh || shared.admission.admits(&login.key);
+        let stats = &shared.stats;
+        let Some(session) = Session::join(table, login.peer_present(remote), now, admits) else {
             stats.logins_refused.fetch_add(1, Ordering::Relaxed);
             return Err(ConnectionError::NotAdmitted);
         };
         stats.logins.fetch_add(1, Ordering::Relaxed);
         stats.clients.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { stats, session })
+        Ok(Self { shared: Arc::clone(shared), session, pace: Pace::new(login.is_mesh) })
     }
 
     /// Writes what waits for the client and handles what it sends, `input` first, until one of both ends or
@@ -176,15 +236,22 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ConnectionError>> {
         let (mut bytes, now) = (0, Instant::now().into_std());
+        let Shared { limits, stats, .. } = &*self.shared;
         while bytes < TURN_BYTES {
+            ready!(self.pace.poll_ready(limits, stats, cx));
             let received = link
                 .poll_receive(cx, |chunk| Ok::<_, ConnectionError>(self.session.take(chunk, now)?));
-            self.stats.add(&self.session.take_counts());
+            let counts = self.session.take_counts();
+            stats.add(&counts);
             match received? {
                 Poll::Ready(0) => {
                     return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
                 }
-                Poll::Ready(more) => bytes += more,
+                Poll::Ready(more) => {
+                    self.pace.took(more, counts.queue_full_bytes());
+                    charge(more as u64);
+                    bytes += more;
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -195,7 +262,8 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.stats.add(&self.session.leave());
-        self.stats.clients.fetch_sub(1, Ordering::Relaxed);
+        let stats = &self.shared.stats;
+        stats.add(&self.session.leave());
+        stats.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }

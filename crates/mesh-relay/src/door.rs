@@ -5,6 +5,8 @@
 //!
 //! Source: tailscale `derp/derpserver/handler.go`, `cmd/derper/derper.go`.
 
+mod upgrade;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +15,11 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use mesh_keys::NodePublic;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::connection::{self, ConnectionError, read_more};
+pub use self::upgrade::Upgrade;
+use crate::connection::{ConnectionError, read_more};
 use crate::link::Link;
+use crate::places::Place;
 use crate::relay::Shared;
 use crate::writer::write_all;
 
@@ -38,44 +41,30 @@ const CHALLENGE_CHARS_MAX: usize = 64;
 /// What keeps an answer of `/generate_204` from being stored on its way.
 const NO_CACHE: &str = "no-cache, no-store, must-revalidate, no-transform, max-age=0";
 
-/// Answers a request for one of the relay's paths; see [`crate::Relay::answer`].
-pub(crate) fn answer<B>(
-    relay: &NodePublic,
-    request: &Request<B>,
-) -> Option<Response<&'static str>> {
-    match request.uri().path() {
-        "/derp" => Some(answer_derp(relay, request.headers())),
-        "/derp/probe" | "/derp/latency-check" => Some(answer_probe(request.method())),
-        "/generate_204" => Some(answer_no_content(request.headers())),
-        "/robots.txt" => Some(Response::new("User-agent: *\nDisallow: /\n")),
-        _ => None,
-    }
+/// What people find who look.
+const HOME_PAGE: &str = "This is a DERP relay: it passes encrypted packets between the nodes of a tailnet that \
+    cannot reach each other directly.\n";
+
+/// What a relay answers to a request.
+#[derive(Debug)]
+pub struct Answer {
+    /// The answer itself.
+    pub response: Response<&'static str>,
+    /// What the connection becomes with it: there if its status is 101.
+    pub upgrade: Option<Upgrade>,
 }
 
-/// Upgrades to DERP. Clients of old say `websocket` and mean DERP; those that mean it name a subprotocol.
-fn answer_derp(relay: &NodePublic, headers: &HeaderMap) -> Response<&'static str> {
-    let upgrade = headers.get(header::UPGRADE).map_or(&[][..], HeaderValue::as_bytes);
-    let websocket = upgrade.eq_ignore_ascii_case(b"websocket");
-    if websocket && headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
-        return with_status(
-            StatusCode::NOT_IMPLEMENTED,
-            "DERP over WebSocket is not served here\n",
-        );
-    }
-    let (status, body) = if websocket || upgrade.eq_ignore_ascii_case(b"DERP") {
-        (StatusCode::SWITCHING_PROTOCOLS, "")
-    } else {
-        (StatusCode::UPGRADE_REQUIRED, "DERP requires connection upgrade\n")
+/// Answers a request for one of the relay's paths; see [`crate::Relay::answer`].
+pub(crate) fn answer<B>(relay: &NodePublic, request: &Request<B>) -> Option<Answer> {
+    let response = match request.uri().path() {
+        "/derp" => return Some(upgrade::answer(relay, request)),
+        "/derp/probe" | "/derp/latency-check" => answer_probe(request.method()),
+        "/generate_204" => answer_no_content(request.headers()),
+        "/" => Response::new(HOME_PAGE),
+        "/robots.txt" => Response::new("User-agent: *\nDisallow: /\n"),
+        _ => return None,
     };
-    let mut response = with_status(status, body);
-    let headers = response.headers_mut();
-    headers.insert(header::UPGRADE, HeaderValue::from_static("DERP"));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert("derp-version", HeaderValue::from(mesh_derp::PROTOCOL_VERSION));
-    if let Ok(key) = HeaderValue::from_str(&hex_of(relay)) {
-        headers.insert("derp-public-key", key);
-    }
-    response
+    Some(response.into())
 }
 
 fn answer_probe(method: &Method) -> Response<&'static str> {
@@ -119,28 +108,33 @@ pub(crate) fn hex_of(key: &NodePublic) -> String {
 }
 
 /// Answers requests on a connection until one upgrades it, then serves DERP.
+///
+/// What a step needs is boxed and gone when the next begins: connections stay for days in the last one.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     mut io: impl Link,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<(), ConnectionError> {
     let mut input = BytesMut::new();
     for left in (0..REQUESTS_MAX).rev() {
         let exchange = exchange(&shared, &mut io, &mut input, left > 0);
-        match shared.within(HEAD_DEADLINE, exchange).await? {
+        match Box::pin(shared.within(&place, HEAD_DEADLINE, exchange)).await? {
             Then::Next => {}
             Then::Close => break,
-            Then::Derp { out } => return connection::serve(shared, io, input, out, permit).await,
+            Then::Upgrade { upgrade, out } => {
+                return upgrade.serve(shared, io, input, out, place).await;
+            }
         }
     }
-    shared.within(HEAD_DEADLINE, async { Ok(io.shutdown().await?) }).await
+    shared.within(&place, HEAD_DEADLINE, async { Ok(io.shutdown().await?) }).await
 }
 
 /// How a connection goes on after a request.
 enum Then {
     Next,
     Close,
-    Derp {
+    Upgrade {
+        upgrade: Upgrade,
         /// The answer to the upgrade, to be written before anything else; empty for a fast start.
         out: Vec<u8>,
     },
@@ -166,13 +160,14 @@ where
         }
         read_more(io, input).await?;
     };
-    let response = answer(&shared.login.public_key(), &request);
-    let response =
-        response.unwrap_or_else(|| with_status(StatusCode::NOT_FOUND, "404 page not found\n"));
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    let answer = answer(&shared.login.public_key(), &request);
+    let Answer { response, upgrade } =
+        answer.unwrap_or_else(|| with_status(StatusCode::NOT_FOUND, "404 page not found\n").into());
+    if let Some(upgrade) = upgrade {
         let fast_start = request.headers().get("derp-fast-start").is_some_and(|value| value == "1");
-        let out = if fast_start { Vec::new() } else { encode(&request, &response, true) };
-        return Ok(Then::Derp { out });
+        let is_silent = fast_start && upgrade == Upgrade::Derp;
+        let out = if is_silent { Vec::new() } else { encode(&request, &response, true) };
+        return Ok(Then::Upgrade { upgrade, out });
     }
     let go_on = may_go_on && keeps_alive(&request);
     write_all(io, &encode(&request, &response, go_on)).await?;

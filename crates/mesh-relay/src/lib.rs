@@ -9,20 +9,39 @@
 //! is for and puts it into that client's outbox, which forgets its oldest packets rather than grow. Nobody's reading waits
 //! for anybody's writing.
 
+mod admission;
 mod certificate;
 mod connection;
 mod door;
+mod drain;
+mod limits;
 mod link;
 mod listener;
+mod mesh;
 pub mod metrics;
+mod places;
+mod refusal;
 mod relay;
 mod stats;
 mod stun;
+mod tls;
+mod websocket;
 mod wide;
+mod workers;
 mod writer;
 
-pub use certificate::{Certificate, CertificateError, generate_self_signed, meta_certificate};
+pub use admission::{Admission, Candidate};
+pub use certificate::{
+    Certificate, CertificateError, LiveCertificate, generate_self_signed, meta_certificate,
+};
+pub use door::{Answer, Upgrade};
+pub use limits::{CLIENT_BURST_MIN, CLIENT_RATE_MIN, Limits, PRE_LOGIN_MAX};
 pub use listener::{ServiceHandle, set_socket_options};
-pub use relay::{Admission, LOGIN_DEADLINE, PRE_LOGIN_MAX, Relay};
+pub use mesh::{
+    MESH_WRITE_DEADLINE, MeshHandle, MeshKeyFileError, MeshPeer, ParseMeshPeerError,
+    PeerCertificate, read_mesh_key,
+};
+pub use refusal::Refusal;
+pub use relay::{LOGIN_DEADLINE, Relay};
 pub use stats::{PacketCounters, RelayStats};
 pub use writer::{KEEPALIVE_PERIOD, WRITE_DEADLINE};

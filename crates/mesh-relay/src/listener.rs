@@ -1,30 +1,39 @@
-//! The relay's own door: a TLS listener.
+//! The relay's own doors: TCP listeners with TLS, and without it for a proxy that does TLS.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinSet;
-use tokio::time::sleep;
-use tokio_rustls::TlsAcceptor;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::connection::ConnectionError;
 use crate::door;
-use crate::relay::{Shared, log_end};
+use crate::places::Place;
+use crate::refusal::Refusal;
+use crate::relay::Shared;
+use crate::tls::Tls;
 use crate::wide::Wide;
+use crate::workers::{Workers, charge};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// What a TLS handshake is charged for, as bytes of a client: it costs about as much time.
+const HANDSHAKE_CHARGE: u64 = 64 << 10;
+
 /// How long a failed accept (no file descriptors, mostly) puts off the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that have not logged in and go then, to free their descriptors: newcomers go on at a thousand a second.
+const DISPLACED_AT_ONCE: usize = 64;
+
+/// How long it is until the log hears of failed accepts again.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 
 /// When TCP itself asks whether a silent peer is still there: late, to spare the batteries of phones.
 const TCP_KEEPALIVE: Duration = Duration::from_mins(10);
@@ -72,55 +81,69 @@ pub fn set_socket_options(socket: &TcpStream) -> io::Result<()> {
 pub(crate) async fn spawn(
     shared: Arc<Shared>,
     addr: SocketAddr,
-    tls: ServerConfig,
+    tls: Option<ServerConfig>,
 ) -> io::Result<ServiceHandle> {
     let socket = TcpListener::bind(addr).await?;
     let local_addr = socket.local_addr()?;
-    let listener = Listener { shared, socket, tls: TlsAcceptor::from(Arc::new(tls)) };
+    let tls = tls.map(Arc::new);
+    let workers = shared.workers.get_or_start()?;
+    let listener = Listener { shared, workers, socket, tls };
     Ok(ServiceHandle::new(local_addr, AbortOnDropHandle::new(tokio::spawn(listener.run()))))
 }
 
 struct Listener {
     shared: Arc<Shared>,
+    workers: Arc<Workers>,
     socket: TcpListener,
-    tls: TlsAcceptor,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Listener {
-    /// Accepts connections until the relay is cancelled, then waits for those that are left.
+    /// Accepts connections until the doors close, then waits for those that are left.
     async fn run(self) {
-        let Self { shared, socket, tls } = self;
-        let mut connections = JoinSet::new();
+        let Self { shared, workers, socket, tls } = self;
+        let connections = TaskTracker::new();
+        let mut complained_at = None;
         loop {
             tokio::select! {
                 biased;
-                () = shared.cancel.cancelled() => break,
-                Some(_) = connections.join_next() => {}
-                accepted = accept(&shared, &socket) => {
-                    if let Some((client, permit)) = accepted {
-                        connections.spawn(serve(Arc::clone(&shared), tls.clone(), client, permit));
+                () = shared.doors.cancelled() => break,
+                accepted = accept(&shared, &socket, &mut complained_at) => {
+                    if let Some((client, place)) = accepted {
+                        let serve = serve(Arc::clone(&shared), tls.clone(), client, place);
+                        workers.spawn(connections.track_future(serve));
                     }
                 }
             }
         }
         drop(socket);
-        while connections.join_next().await.is_some() {}
+        connections.close();
+        connections.wait().await;
     }
 }
 
-/// Accepts a connection once there is a place for it.
+/// Accepts a connection, if the limits allow.
 async fn accept(
     shared: &Shared,
     listener: &TcpListener,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = shared.enter().await?;
+    complained_at: &mut Option<Instant>,
+) -> Option<(std::net::TcpStream, Place)> {
     match listener.accept().await {
-        Ok((socket, _)) => {
-            shared.stats.connections.fetch_add(1, Ordering::Relaxed);
-            Some((socket, permit))
+        Ok((socket, remote)) if shared.limits.accepts() => {
+            Some((socket.into_std().ok()?, shared.enter(Some(remote))))
         }
+        Ok(_) => {
+            shared.stats.refuse(Refusal::AcceptRate);
+            None
+        }
+        // It left before it came in.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => None,
         Err(error) => {
-            tracing::warn!(%error, "relay cannot accept a connection");
+            shared.places.displace(DISPLACED_AT_ONCE);
+            if complained_at.is_none_or(|at| at.elapsed() >= COMPLAINT_PAUSE) {
+                *complained_at = Some(Instant::now());
+                tracing::warn!(%error, "relay cannot accept connections");
+            }
             sleep(ACCEPT_PAUSE).await;
             None
         }
@@ -129,21 +152,31 @@ async fn accept(
 
 async fn serve(
     shared: Arc<Shared>,
-    tls: TlsAcceptor,
-    socket: TcpStream,
-    permit: OwnedSemaphorePermit,
+    tls: Option<Arc<ServerConfig>>,
+    socket: std::net::TcpStream,
+    place: Place,
 ) {
-    log_end(serve_tls(shared, tls, socket, permit).await);
+    let end = serve_socket(Arc::clone(&shared), tls, socket, place).await;
+    shared.end(end);
 }
 
-async fn serve_tls(
+async fn serve_socket(
     shared: Arc<Shared>,
-    tls: TlsAcceptor,
-    socket: TcpStream,
-    permit: OwnedSemaphorePermit,
+    tls: Option<Arc<ServerConfig>>,
+    socket: std::net::TcpStream,
+    place: Place,
 ) -> Result<(), ConnectionError> {
+    // Here, for it to wake the thread that it stays on.
+    let socket = TcpStream::from_std(socket)?;
     set_socket_options(&socket)?;
-    let handshake = async { Ok(tls.accept(Wide::new(socket)).await?) };
-    let stream = shared.within(HANDSHAKE_DEADLINE, handshake).await?;
-    door::serve(shared, stream, permit).await
+    // Who says nothing costs no more than this: what follows is made when it speaks.
+    let spoken = async { Ok(socket.readable().await?) };
+    shared.within(&place, HANDSHAKE_DEADLINE, spoken).await?;
+    let Some(tls) = tls else {
+        return Box::pin(door::serve(shared, Wide::new(socket), place)).await;
+    };
+    charge(HANDSHAKE_CHARGE);
+    let handshake = async { Tls::accept(socket, tls).await.map_err(ConnectionError::Tls) };
+    let stream = Box::pin(shared.within(&place, HANDSHAKE_DEADLINE, handshake)).await?;
+    Box::pin(door::serve(shared, stream, place)).await
 }

@@ -7,47 +7,29 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mesh_derp::{ServerLogin, Table};
-use mesh_keys::{DerpPrivate, NodePublic};
+use mesh_keys::{DerpPrivate, MeshKey, NodePublic};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::{self, ConnectionError};
-use crate::door;
+use crate::admission::Admission;
+use crate::connection::ConnectionError;
+use crate::door::{self, Answer, Upgrade};
+use crate::limits::{Limits, LiveLimits};
 use crate::listener::{self, ServiceHandle};
+use crate::places::{Place, Places};
 use crate::stats::RelayStats;
 use crate::stun;
 use crate::wide::Wide;
+use crate::workers::SharedWorkers;
 
 /// How long a client may take from its upgrade until its login is there, however many bytes it sends.
 pub const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Connections that have not logged in, over all doors. The next ones wait until a place is free.
-///
-/// One of them may hold 256 KiB of a login, so that all together hold 256 MiB at the worst.
-pub const PRE_LOGIN_MAX: usize = 1024;
-
-/// Says which nodes may use a relay. Asked at every login, and never after: who is to be let go is cut by
-/// [`Relay::disconnect`].
-pub trait Admission: Send + Sync + 'static {
-    /// Whether the node with this key may use the relay.
-    ///
-    /// It is asked while no other client can join or leave: it must answer at once and from memory, and not
-    /// call the relay.
-    fn admits(&self, key: &NodePublic) -> bool;
-}
-
-impl<F: Fn(&NodePublic) -> bool + Send + Sync + 'static> Admission for F {
-    fn admits(&self, key: &NodePublic) -> bool {
-        self(key)
-    }
-}
-
 /// A DERP relay. Its clones are the same relay.
 #[derive(Clone)]
 pub struct Relay {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What all connections of a relay share.
@@ -57,7 +39,11 @@ pub(crate) struct Shared {
     pub(crate) table: Arc<Table>,
     pub(crate) stats: Arc<RelayStats>,
     pub(crate) cancel: CancellationToken,
-    pre_login: Arc<Semaphore>,
+    /// Ends before `cancel` where the relay is drained: nobody comes in any more, and STUN is silent.
+    pub(crate) doors: CancellationToken,
+    pub(crate) limits: LiveLimits,
+    pub(crate) places: Places,
+    pub(crate) workers: SharedWorkers,
 }
 
 impl Relay {
@@ -67,13 +53,29 @@ impl Relay {
         admission: Arc<dyn Admission>,
         cancel: CancellationToken,
     ) -> Self {
+        Self::with_mesh_key(private_key, None, admission, cancel)
+    }
+
+    /// Like [`Self::new`], a relay of the mesh whose relays have `mesh_key` in common. Whoever has that key is admitted,
+    /// may see who is connected, and send in their name.
+    ///
+    /// For the connections to other relays see [`Self::spawn_mesh`].
+    pub fn with_mesh_key(
+        private_key: DerpPrivate,
+        mesh_key: Option<MeshKey>,
+        admission: Arc<dyn Admission>,
+        cancel: CancellationToken,
+    ) -> Self {
         let shared = Shared {
-            login: ServerLogin::new(private_key),
+            login: ServerLogin::new(private_key, mesh_key),
             admission,
             table: Arc::default(),
             stats: Arc::default(),
+            doors: cancel.child_token(),
             cancel,
-            pre_login: Arc::new(Semaphore::new(PRE_LOGIN_MAX)),
+            limits: LiveLimits::default(),
+            places: Places::default(),
+            workers: SharedWorkers::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -81,6 +83,11 @@ impl Relay {
     /// The public key that clients know the relay by.
     pub fn public_key(&self) -> NodePublic {
         self.shared.login.public_key()
+    }
+
+    /// Sets what clients may use, from here on. Those that are connected are held to it too.
+    pub fn set_limits(&self, limits: Limits) {
+        self.shared.limits.set(limits);
     }
 
     /// What the relay has counted so far.
@@ -93,6 +100,11 @@ impl Relay {
         self.shared.table.is_connected(key)
     }
 
+    /// The keys of all nodes that are connected, in no order.
+    pub fn connected(&self) -> Vec<NodePublic> {
+        self.shared.table.keys()
+    }
+
     /// Cuts all connections of a node at once, and says how many there were.
     ///
     /// Whoever removes a node first sees to it that it is no longer admitted, and then calls this: after
@@ -103,35 +115,38 @@ impl Relay {
 
     /// Answers an HTTP request for one of the relay's paths; `None` for all others.
     ///
-    /// The paths are `/derp`, `/derp/probe`, `/derp/latency-check`, `/generate_204` and `/robots.txt`. With
-    /// status 101 the connection is upgraded and belongs to [`Self::serve_upgraded`].
-    pub fn answer<B>(&self, request: &http::Request<B>) -> Option<http::Response<&'static str>> {
+    /// The paths are `/`, `/derp`, `/derp/probe`, `/derp/latency-check`, `/generate_204` and `/robots.txt`. With an
+    /// [`Answer::upgrade`] the connection is upgraded and belongs to [`Self::serve_upgraded`].
+    pub fn answer<B>(&self, request: &http::Request<B>) -> Option<Answer> {
         door::answer(&self.public_key(), request)
     }
 
     /// Serves a connection that another HTTP server has upgraded for [`Self::answer`], until it ends.
     ///
-    /// The connection is waited for, so the caller decides which task that is.
-    pub async fn serve_upgraded<IO>(&self, io: IO)
+    /// `remote` is where the client is, if that is known. The connection is waited for, so the caller decides which
+    /// task that is.
+    pub async fn serve_upgraded<IO>(&self, io: IO, upgrade: Upgrade, remote: Option<SocketAddr>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Some(permit) = self.enter().await else { return };
-        let shared = Arc::clone(&self.shared);
-        let io = Wide::new(io);
-        log_end(connection::serve(shared, io, BytesMut::new(), Vec::new(), permit).await);
+        let shared = &self.shared;
+        let (place, io, input, out) =
+            (shared.enter(remote), Wide::new(io), BytesMut::new(), Vec::new());
+        let end = upgrade.serve(Arc::clone(shared), io, input, out, place).await;
+        shared.end(end);
     }
 
     /// Serves HTTP/1.1 on a connection, and DERP once it is upgraded, until it ends.
     ///
     /// Unlike a common HTTP server this can do without the answer to an upgrade, as clients ask for that saw
     /// the [`crate::meta_certificate`] (fast start).
-    pub async fn serve_connection<IO>(&self, io: IO)
+    pub async fn serve_connection<IO>(&self, io: IO, remote: Option<SocketAddr>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Some(permit) = self.enter().await else { return };
-        log_end(door::serve(Arc::clone(&self.shared), Wide::new(io), permit).await);
+        let shared = &self.shared;
+        let place = shared.enter(remote);
+        shared.end(door::serve(Arc::clone(shared), Wide::new(io), place).await);
     }
 
     /// Listens for TLS on `addr` and serves whoever comes, until the relay is cancelled.
@@ -145,7 +160,16 @@ impl Relay {
         addr: SocketAddr,
         tls: rustls::ServerConfig,
     ) -> std::io::Result<ServiceHandle> {
-        listener::spawn(Arc::clone(&self.shared), addr, tls).await
+        listener::spawn(Arc::clone(&self.shared), addr, Some(tls)).await
+    }
+
+    /// Listens on `addr` without TLS, for a proxy that does it or for the check of port 80, and serves whoever
+    /// comes, until the relay is cancelled.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn spawn_plain_listener(&self, addr: SocketAddr) -> std::io::Result<ServiceHandle> {
+        listener::spawn(Arc::clone(&self.shared), addr, None).await
     }
 
     /// Answers STUN requests on the UDP address `addr`, until the relay is cancelled.
@@ -153,44 +177,45 @@ impl Relay {
     /// # Errors
     /// When the address cannot be bound.
     pub async fn spawn_stun_listener(&self, addr: SocketAddr) -> std::io::Result<ServiceHandle> {
-        stun::spawn(Arc::clone(&self.shared.stats), addr, self.shared.cancel.clone()).await
-    }
-
-    async fn enter(&self) -> Option<OwnedSemaphorePermit> {
-        let place = self.shared.enter().await?;
-        self.shared.stats.connections.fetch_add(1, Ordering::Relaxed);
-        Some(place)
+        stun::spawn(Arc::clone(&self.shared.stats), addr, self.shared.doors.clone()).await
     }
 }
 
 impl Shared {
-    /// Waits for a place among the connections that have not logged in; `None` once the relay is cancelled.
-    pub(crate) async fn enter(&self) -> Option<OwnedSemaphorePermit> {
-        let place = Arc::clone(&self.pre_login).acquire_owned();
-        self.cancel.run_until_cancelled(place).await?.ok()
+    /// Takes a place among the connections that have not logged in.
+    pub(crate) fn enter(&self, remote: Option<SocketAddr>) -> Place {
+        self.stats.connections.fetch_add(1, Ordering::Relaxed);
+        self.places.enter(remote, self.limits.get().pre_login_max)
     }
 
-    /// Waits for `future`, but not beyond the deadline nor the relay's end.
+    /// Waits for `future` on behalf of a connection that has not logged in: not beyond the deadline nor the relay's
+    /// end, and as long as it has its place.
     pub(crate) async fn within<T>(
         &self,
+        place: &Place,
         deadline: Duration,
         future: impl Future<Output = Result<T, ConnectionError>>,
     ) -> Result<T, ConnectionError> {
-        let limited = self.cancel.run_until_cancelled(timeout(deadline, future)).await;
-        limited.ok_or(ConnectionError::Cancelled)?.map_err(|_| ConnectionError::Timeout)?
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(ConnectionError::Cancelled),
+            () = place.lost() => Err(ConnectionError::Displaced),
+            result = timeout(deadline, future) => result.map_err(|_| ConnectionError::Timeout)?,
+        }
+    }
+
+    /// Ends the tale of a connection: what hostile or broken clients do is counted, and of interest to nobody else.
+    pub(crate) fn end(&self, end: Result<(), ConnectionError>) {
+        let Err(error) = end else { return tracing::debug!("derp connection ended") };
+        tracing::debug!(%error, "derp connection ended");
+        if let Some(refusal) = error.refusal() {
+            self.stats.refuse(refusal);
+        }
     }
 }
 
 impl std::fmt::Debug for Relay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Relay").field("key", &self.public_key()).finish_non_exhaustive()
-    }
-}
-
-/// Ends the tale of a connection: what hostile or broken clients do is of interest to nobody else.
-pub(crate) fn log_end(end: Result<(), ConnectionError>) {
-    match end {
-        Ok(()) => tracing::debug!("derp connection ended"),
-        Err(error) => tracing::debug!(%error, "derp connection ended"),
     }
 }

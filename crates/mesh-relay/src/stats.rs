@@ -4,11 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mesh_derp::{Batch, Counts, DropReason, KINDS, PacketKind, Tally};
 
+use crate::refusal::Refusal;
+
 /// Counters of a relay since its start, and two gauges. Reading one never waits.
 #[derive(Debug, Default)]
 pub struct RelayStats {
     /// Connections that reached the relay, by either door.
     pub connections: AtomicU64,
+    /// Those of them that became a WebSocket.
+    pub websockets: AtomicU64,
     /// Clients that logged in.
     pub logins: AtomicU64,
     /// Clients that proved their key and were not admitted.
@@ -21,13 +25,24 @@ pub struct RelayStats {
     pub received: PacketCounters,
     /// Packets that were written to clients.
     pub sent: PacketCounters,
+    /// Packets of clients that went on to other relays of the mesh.
+    pub forwarded: PacketCounters,
+    /// Packets that other relays of the mesh passed on for clients of this one.
+    pub received_forwarded: PacketCounters,
+    /// Gauge: other relays of the mesh that this one is connected to.
+    pub mesh_peers: AtomicU64,
     /// Connections cut because a write made no progress in time.
     pub write_timeouts: AtomicU64,
+    /// How often a client had to wait because it sent more than it may.
+    pub rate_waits: AtomicU64,
+    /// How often a client had to wait because most of what it sent was dropped.
+    pub congestion_waits: AtomicU64,
     /// STUN requests answered.
     pub stun_answered: AtomicU64,
     /// Datagrams to the STUN port that were no request of a Tailscale client.
     pub stun_ignored: AtomicU64,
     dropped: [PacketCounters; DropReason::ALL.len()],
+    refused: [AtomicU64; Refusal::ALL.len()],
 }
 
 impl RelayStats {
@@ -36,8 +51,19 @@ impl RelayStats {
         &self.dropped[reason as usize]
     }
 
+    /// Connections that were ended for this reason.
+    pub fn refused(&self, reason: Refusal) -> &AtomicU64 {
+        &self.refused[reason as usize]
+    }
+
+    pub(crate) fn refuse(&self, reason: Refusal) {
+        self.refused(reason).fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn add(&self, counts: &Counts) {
         self.received.add(&counts.received);
+        self.forwarded.add(&counts.forwarded);
+        self.received_forwarded.add(&counts.received_forwarded);
         for (counters, batch) in self.dropped.iter().zip(&counts.dropped) {
             counters.add(batch);
         }

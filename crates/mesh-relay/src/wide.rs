@@ -1,10 +1,8 @@
-//! A socket that is read in large pieces, whatever small ones its reader asks for.
-//!
-//! TLS asks for 4 KiB at a time, which would be a system call for every three packets. The buffer is lent by the
+//! A socket that is read in large pieces, whatever small ones its reader asks for. The buffer is lent by the
 //! thread and goes back as soon as it is empty, so that a connection that waits holds none.
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -25,17 +23,19 @@ thread_local! {
 pub(crate) struct Wide<IO> {
     io: IO,
     rest: BytesMut,
+    /// Bytes that were written so far.
+    pub(crate) sent_bytes: u64,
 }
 
 impl<IO> Wide<IO> {
     pub(crate) fn new(io: IO) -> Self {
-        Self { io, rest: BytesMut::new() }
+        Self { io, rest: BytesMut::new(), sent_bytes: 0 }
     }
 }
 
 impl<IO: AsyncRead + Unpin> AsyncBufRead for Wide<IO> {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        let Self { io, rest } = self.get_mut();
+        let Self { io, rest, .. } = self.get_mut();
         if rest.is_empty() {
             let mut buffer = SPARE.take();
             buffer.clear();
@@ -82,19 +82,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wide<IO> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
+        self.sent_bytes += written as u64;
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

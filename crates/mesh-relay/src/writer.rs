@@ -2,31 +2,34 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use mesh_derp::{Batch, Client, DropReason, ServerFrame};
+use mesh_derp::{Batch, Client, DropReason, ServerFrame, recycle};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Interval, Sleep, interval_at, sleep, timeout};
 
-use crate::connection::{ConnectionError, TURN_BYTES};
+use crate::connection::ConnectionError;
+use crate::link::Link;
+use crate::mesh::MESH_WRITE_DEADLINE;
 use crate::stats::RelayStats;
 
-/// How long a write may make no progress until the connection is cut.
+/// How long a write may make no progress until the connection is cut, but for [`MESH_WRITE_DEADLINE`].
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How often a client hears that the connection is alive, but for up to [`KEEPALIVE_JITTER_MS`] more. Clients
+/// How often a client hears that the connection is alive, but for up to [`KEEPALIVE_JITTER`] more. Clients
 /// give up after 120 seconds of silence.
 pub const KEEPALIVE_PERIOD: Duration = Duration::from_mins(1);
 
 /// Spreads the keepalives of clients that came together.
-const KEEPALIVE_JITTER_MS: u64 = 5000;
+const KEEPALIVE_JITTER: Duration = Duration::from_secs(5);
 
-/// Bytes of buffer that are kept from one write to the next.
-const KEPT_BYTES_MAX: usize = 64 << 10;
+/// Bytes that are written at once, and after which others get their turn.
+pub(crate) const WRITE_BYTES: usize = 64 << 10;
 
 /// What is being written to one client.
 pub(crate) struct Writer {
@@ -37,14 +40,14 @@ pub(crate) struct Writer {
     /// The packets among them.
     batch: Batch,
     keepalive: Interval,
-    /// When the write is given up: there once it does not go on at once.
-    gives_up: Option<Pin<Box<Sleep>>>,
+    /// When the write is given up, and how much was sent when that was decided: there once it does not go on at once.
+    gives_up: Option<(Pin<Box<Sleep>>, u64)>,
 }
 
 impl Writer {
     /// Begins with `bytes`.
     pub(crate) fn new(stats: Arc<RelayStats>, bytes: Vec<u8>) -> Self {
-        let period = KEEPALIVE_PERIOD + jitter();
+        let period = KEEPALIVE_PERIOD + jitter_below(KEEPALIVE_JITTER);
         let keepalive = interval_at(Instant::now() + period, period);
         Self { stats, bytes, written: 0, batch: Batch::default(), keepalive, gives_up: None }
     }
@@ -52,62 +55,63 @@ impl Writer {
     /// Writes what waits for the client, as far as `io` takes it and for one turn, and keeps the connection alive.
     pub(crate) fn poll_write(
         &mut self,
-        io: &mut (impl AsyncWrite + Unpin),
+        io: &mut impl Link,
         client: &Client,
         cx: &mut Context<'_>,
     ) -> Result<(), ConnectionError> {
-        let mut bytes_left = TURN_BYTES;
+        let mut bytes_left = WRITE_BYTES;
         loop {
             if !self.bytes.is_empty() {
                 match self.poll_batch(io, cx) {
                     Poll::Ready(written) => written?,
-                    Poll::Pending => return self.check_progress(cx),
+                    Poll::Pending => return self.check_progress(client, io.sent_bytes(), cx),
                 }
             }
             if bytes_left == 0 {
                 cx.waker().wake_by_ref();
                 return Ok(());
             }
-            self.batch = client.drain(&mut self.bytes);
+            self.batch = client.drain(&mut self.bytes, WRITE_BYTES);
             bytes_left = bytes_left.saturating_sub(self.bytes.len());
             if self.bytes.is_empty() {
+                recycle(mem::take(&mut self.bytes));
                 if self.keepalive.poll_tick(cx).is_pending() {
                     return Ok(());
                 }
-                // A quiet time: nothing large is going on.
-                client.release_memory();
-                self.bytes = Vec::new();
                 ServerFrame::KeepAlive.encode(&mut self.bytes);
             }
         }
     }
 
     /// Writes and flushes what there is.
-    fn poll_batch(
-        &mut self,
-        io: &mut (impl AsyncWrite + Unpin),
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_batch(&mut self, io: &mut impl Link, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.bytes.len() {
             match ready!(Pin::new(&mut *io).poll_write(cx, &self.bytes[self.written..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.written += written,
             }
-            self.gives_up = None;
         }
         ready!(Pin::new(io).poll_flush(cx))?;
         self.gives_up = None;
-        self.stats.sent.add(&std::mem::take(&mut self.batch));
+        self.stats.sent.add(&mem::take(&mut self.batch));
         self.bytes.clear();
-        self.bytes.shrink_to(KEPT_BYTES_MAX);
         self.written = 0;
         Poll::Ready(Ok(()))
     }
 
     /// Gives up if the write has made no progress for too long.
-    fn check_progress(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
-        let gives_up = self.gives_up.get_or_insert_with(|| Box::pin(sleep(WRITE_DEADLINE)));
-        if gives_up.as_mut().poll(cx).is_pending() {
+    fn check_progress(
+        &mut self,
+        client: &Client,
+        sent: u64,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ConnectionError> {
+        let deadline = if client.is_mesh() { MESH_WRITE_DEADLINE } else { WRITE_DEADLINE };
+        if self.gives_up.as_ref().is_none_or(|(_, before)| *before != sent) {
+            self.gives_up = Some((Box::pin(sleep(deadline)), sent));
+        }
+        let Some((sleep, _)) = &mut self.gives_up else { return Ok(()) };
+        if sleep.as_mut().poll(cx).is_pending() {
             return Ok(());
         }
         self.stats.write_timeouts.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +141,8 @@ pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// Some duration up to [`KEEPALIVE_JITTER_MS`], another for every client.
-fn jitter() -> Duration {
-    Duration::from_millis(RandomState::new().hash_one(()) % KEEPALIVE_JITTER_MS)
+/// Some duration below a limit that is not zero, another each time.
+pub(crate) fn jitter_below(limit: Duration) -> Duration {
+    let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(RandomState::new().hash_one(()) % nanos)
 }

@@ -22,9 +22,11 @@ use axum::middleware;
 use axum::response::Response;
 use futures_util::future::BoxFuture;
 use mesh_model::Clock;
+use mesh_netmap::MapContext;
 use mesh_store::{Handle, Persist};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Metrics, measure};
 use crate::secrets::{Attempts, Verifier};
@@ -51,8 +53,12 @@ pub struct AppState {
     pub policy_file: Option<PolicyFile>,
     /// Measurements of the front door.
     pub metrics: Metrics,
+    /// Relays and DNS, as clients are told.
+    pub contexts: watch::Receiver<Arc<MapContext>>,
     /// Longest body of a request, in bytes. Policies may be longer.
     pub body_bytes_max: usize,
+    /// Ends answers that go on.
+    pub stop: CancellationToken,
 }
 
 /// The policy as a file.

@@ -1,18 +1,23 @@
-//! The DERP map that clients get: our own region, and those of files and URLs.
+//! The DERP map that clients get: what files and URLs say of regions, looked through and put together.
+//!
+//! When they are read, and who is told of a change, is left to the program.
+
+mod problem;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use http_body_util::BodyExt;
-use mesh_wire::{DerpMap, DerpRegion, DerpRegionId};
+use mesh_wire::{DerpHomeParams, DerpMap, DerpRegion, DerpRegionId};
+use serde_json::Value;
 use thiserror::Error;
 
-/// Largest DERP map that is read from a URL, in bytes; Tailscale's has some 15,000.
-const MAP_BYTES_MAX: usize = 4 << 20;
+pub use problem::{Problem, Problems};
+
+/// Largest DERP map that is read, in bytes; Tailscale's has some 15,000.
+pub const MAP_BYTES_MAX: usize = 2 << 20;
 
 /// How long fetching a map may take.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+const FETCH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Why a DERP map could not be had.
 #[derive(Debug, Error)]
@@ -20,67 +25,176 @@ pub enum DerpMapError {
     /// The URL did not answer.
     #[error("could not fetch the DERP map")]
     Fetch(#[from] reqwest::Error),
-    /// It answered with something too large.
+    /// There is too much of it.
     #[error("the DERP map is larger than {MAP_BYTES_MAX} bytes")]
     TooLarge,
     /// What it holds is no DERP map.
     #[error("not a DERP map: {0}")]
     Malformed(String),
+    /// Clients would be misled by some of its regions.
+    #[error("{0}")]
+    Problems(Problems),
+    /// Clients take a map without regions for one that takes all relays from them.
+    #[error("the DERP map has no region")]
+    Empty,
+    /// Clients tell nodes by their names.
+    #[error("node {name} is in region {one} and in region {other}: give one of them another name")]
+    SharedName {
+        /// The name.
+        name: String,
+        /// Where it is first.
+        one: DerpRegionId,
+        /// Where it is again.
+        other: DerpRegionId,
+    },
 }
 
-/// Reads a DERP map in JSON, as servers publish it.
-pub fn parse_json(text: &[u8]) -> Result<DerpMap, DerpMapError> {
-    serde_json::from_slice(text).map_err(|error| DerpMapError::Malformed(error.to_string()))
+/// What one file or URL says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DerpSource {
+    /// The regions by their ids; `None` takes one away that an earlier source has.
+    regions: BTreeMap<DerpRegionId, Option<DerpRegion>>,
+    /// Factors on latencies, if it speaks of them.
+    scores: Option<BTreeMap<DerpRegionId, f64>>,
+    /// Whether the regions of URLs are left out.
+    omits_fetched: bool,
 }
 
-/// Reads a DERP map in YAML, as operators of headscale write it: the same fields, in lower case.
-pub fn parse_yaml(text: &[u8]) -> Result<DerpMap, DerpMapError> {
-    let malformed = |error: String| DerpMapError::Malformed(error);
-    let value: serde_json::Value =
-        serde_saphyr::from_slice(text).map_err(|error| malformed(error.to_string()))?;
-    serde_json::from_value(value).map_err(|error| malformed(error.to_string()))
+impl DerpSource {
+    /// Reads a map in JSON as servers publish it, or in YAML as operators of headscale write it: the same
+    /// fields, in lower case. It is not looked through yet.
+    pub fn parse(text: &[u8]) -> Result<Self, DerpMapError> {
+        if text.len() > MAP_BYTES_MAX {
+            return Err(DerpMapError::TooLarge);
+        }
+        // JSON is YAML too, but for its tabs.
+        let value: Value = serde_json::from_slice(text)
+            .or_else(|_| serde_saphyr::from_slice(text))
+            .map_err(|error| DerpMapError::Malformed(error.without_snippet().to_string()))?;
+        let removed = removed_regions(&value);
+        let map: DerpMap = serde_path_to_error::deserialize(value)
+            .map_err(|error| DerpMapError::Malformed(error.to_string()))?;
+        let said = map.regions.into_iter().flatten();
+        let said = said.map(|(id, region)| (id, Some(completed(id, region))));
+        Ok(Self {
+            regions: removed.map(|id| (id, None)).chain(said).collect(),
+            scores: map.home_params.and_then(|params| params.region_score),
+            omits_fetched: map.omit_default_regions,
+        })
+    }
+
+    /// Reads a file of the operator's, who is told everything that is wrong with it.
+    pub fn parse_sound(text: &[u8]) -> Result<Self, DerpMapError> {
+        let this = Self::parse(text)?;
+        let problems = this.problems();
+        if problems.is_empty() { Ok(this) } else { Err(DerpMapError::Problems(problems)) }
+    }
+
+    /// Fetches somebody else's map, and leaves out the regions that clients would be misled by.
+    ///
+    /// # Errors
+    /// [`DerpMapError::Empty`] also if no region is left.
+    pub async fn fetch(url: &str) -> Result<(Self, Problems), DerpMapError> {
+        // Made for each time: it is hours until the next, and who has no URLs need not have authorities either.
+        let client = reqwest::Client::builder().timeout(FETCH_TIMEOUT).build()?;
+        let answer = client.get(url).send().await?.error_for_status()?;
+        let body = http_body_util::Limited::new(reqwest::Body::from(answer), MAP_BYTES_MAX);
+        let text = body.collect().await.map_err(|error| match error.downcast() {
+            Ok(error) => DerpMapError::Fetch(*error),
+            Err(_) => DerpMapError::TooLarge,
+        })?;
+        let mut this = Self::parse(&text.to_bytes())?;
+        let problems = this.problems();
+        this.regions.retain(|id, _| !problems.concern(*id));
+        let has_region = this.regions.values().any(Option::is_some);
+        if has_region { Ok((this, problems)) } else { Err(DerpMapError::Empty) }
+    }
+
+    /// Everything that is wrong with it.
+    fn problems(&self) -> Problems {
+        let regions = self.regions.iter();
+        let regions = regions.filter_map(|(id, region)| Some((*id, region.as_ref()?)));
+        Problems::find(regions, self.scores.iter().flatten())
+    }
 }
 
-/// Fetches a DERP map.
-pub async fn fetch(client: &reqwest::Client, url: &str) -> Result<DerpMap, DerpMapError> {
-    let answer = client.get(url).timeout(FETCH_TIMEOUT).send().await?.error_for_status()?;
-    let body = http_body_util::Limited::new(reqwest::Body::from(answer), MAP_BYTES_MAX);
-    let text = body.collect().await.map_err(|_| DerpMapError::TooLarge)?.to_bytes();
-    parse_json(&text)
+impl From<DerpRegion> for DerpSource {
+    /// A source that says only this region.
+    fn from(region: DerpRegion) -> Self {
+        Self { regions: [(region.region_id, Some(region))].into(), ..Self::default() }
+    }
 }
 
-/// One map of several: later ones win where they have the same region. Regions are keyed by their own ids,
-/// and those without a node are left out, for clients would choose them and then reach nobody.
-pub fn merge(maps: impl IntoIterator<Item = DerpMap>) -> Arc<DerpMap> {
-    let mut regions: BTreeMap<DerpRegionId, DerpRegion> = BTreeMap::new();
-    for map in maps {
-        for (id, region) in map.regions.into_iter().flatten() {
-            if !region.nodes.is_empty() {
-                regions.insert(id, region);
+/// One map of several. Later sources win where they have the same region, and those of the operator's `own` over
+/// `fetched` ones.
+pub fn merge(fetched: &[DerpSource], own: &[DerpSource]) -> Result<DerpMap, DerpMapError> {
+    let omits_fetched = own.iter().any(|source| source.omits_fetched);
+    let fetched = if omits_fetched { &[] } else { fetched };
+    let (mut regions, mut scores) = (BTreeMap::new(), None);
+    for source in fetched.iter().chain(own) {
+        for (id, region) in &source.regions {
+            match region {
+                Some(region) => _ = regions.insert(*id, region.clone()),
+                None => _ = regions.remove(id),
+            }
+        }
+        if let Some(said) = &source.scores {
+            scores.get_or_insert_with(BTreeMap::new).extend(said);
+        }
+    }
+    if regions.is_empty() {
+        return Err(DerpMapError::Empty);
+    }
+    check_names(&regions)?;
+    let scores = scores.map(|mut scores| {
+        scores.retain(|id, _| regions.contains_key(id));
+        DerpHomeParams { region_score: Some(scores) }
+    });
+    Ok(DerpMap { regions: Some(regions), home_params: scores, ..DerpMap::default() })
+}
+
+/// Nodes of the same source were compared when it was looked through.
+fn check_names(regions: &BTreeMap<DerpRegionId, DerpRegion>) -> Result<(), DerpMapError> {
+    let mut seen = BTreeMap::new();
+    for (id, region) in regions {
+        for node in &region.nodes {
+            if let Some(one) = seen.insert(&node.name, *id) {
+                let name = node.name.clone();
+                return Err(DerpMapError::SharedName { name, one, other: *id });
             }
         }
     }
-    Arc::new(DerpMap { regions: Some(regions), ..DerpMap::default() })
+    Ok(())
+}
+
+/// The regions that are `null`, which the types of the wire leave out as clients do.
+fn removed_regions(map: &Value) -> impl Iterator<Item = DerpRegionId> + use<> {
+    let fields = map.as_object().into_iter().flatten();
+    let regions = fields.filter(|(name, _)| name.eq_ignore_ascii_case("regions"));
+    let regions = regions.filter_map(|(_, regions)| regions.as_object()).flatten();
+    let removed = regions.filter(|(_, region)| region.is_null());
+    let removed: Vec<_> = removed.filter_map(|(id, _)| id.parse().ok().map(DerpRegionId)).collect();
+    removed.into_iter()
+}
+
+/// Fills in what a region leaves to its key, and writes as clients read it what is right in several ways.
+fn completed(id: DerpRegionId, mut region: DerpRegion) -> DerpRegion {
+    let unsaid = DerpRegionId::default();
+    if region.region_id == unsaid {
+        region.region_id = id;
+    }
+    // Clients below the gate of the one know the other.
+    region.avoid |= region.no_measure_no_home;
+    for node in &mut region.nodes {
+        if node.region_id == unsaid {
+            node.region_id = region.region_id;
+        }
+        if node.cert_name.starts_with(problem::PIN_PREFIX) {
+            node.cert_name.make_ascii_lowercase();
+        }
+    }
+    region
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headscales_yaml_reads_like_tailscales_json() {
-        let yaml = "regions:\n  900:\n    regionid: 900\n    regioncode: home\n    regionname: At home\n    \
-                    nodes:\n      - name: 900a\n        regionid: 900\n        hostname: derp.example.com\n        \
-                    ipv4: 192.0.2.1\n        stunport: 3478\n        derpport: 443\n";
-        let json = r#"{"Regions":{"900":{"RegionID":900,"RegionCode":"home","RegionName":"At home","Nodes":[
-            {"Name":"900a","RegionID":900,"HostName":"derp.example.com","IPv4":"192.0.2.1","STUNPort":3478,"DERPPort":443}]}}}"#;
-        let (yaml, json) = (parse_yaml(yaml.as_bytes()), parse_json(json.as_bytes()));
-        assert_eq!(yaml.expect("yaml"), json.expect("json"));
-    }
-
-    #[test]
-    fn regions_without_nodes_are_left_out() {
-        let map = parse_json(br#"{"Regions":{"1":{"RegionID":1,"Nodes":[]},"2":null}}"#);
-        assert_eq!(merge(map).regions, Some(BTreeMap::new()));
-    }
-}
+mod tests;

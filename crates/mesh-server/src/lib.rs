@@ -8,6 +8,7 @@ pub mod api;
 mod app;
 mod derp;
 pub mod derp_map;
+pub mod derp_nodes;
 mod limits;
 mod listen;
 mod machine;
@@ -24,7 +25,7 @@ pub use app::{App, Parts};
 pub use limits::{BodyLimits, Slots};
 pub use listen::{Listening, Peer};
 pub use mesh_noise_io::http2::Timeouts;
-pub use operator::operator_router;
+pub use operator::{metrics_router, operator_router};
 pub use policy::{CheckedPolicy, PolicyError, check_policy, read_policy};
 
 /// All that the public listener serves beside the admin API.

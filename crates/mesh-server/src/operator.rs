@@ -17,10 +17,9 @@ use crate::App;
 /// What Prometheus asks for by default, and what any text format of its reads.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the handlers work with.
+/// What `/metrics` is made of.
 #[derive(Clone)]
-struct Desk {
-    app: App,
+struct Exposition {
     registry: Arc<Registry>,
     /// One scrape at a time.
     turn: Arc<Semaphore>,
@@ -28,18 +27,23 @@ struct Desk {
 
 /// `/metrics`, which holds numbers about the tailnet but no names, `/livez` and `/readyz`.
 pub fn operator_router(app: App, registry: Registry) -> Router {
-    let desk = Desk { app, registry: Arc::new(registry), turn: Arc::new(Semaphore::new(1)) };
+    metrics_router(registry).merge(Router::new().route("/readyz", get(readyz)).with_state(app))
+}
+
+/// `/metrics` and `/livez` of any server.
+pub fn metrics_router(registry: Registry) -> Router {
+    let turn = Arc::new(Semaphore::new(1));
+    let exposition = Exposition { registry: Arc::new(registry), turn };
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
-        .with_state(desk)
+        .with_state(exposition)
 }
 
 /// `GET /metrics`.
-async fn metrics(State(desk): State<Desk>) -> Response {
-    let _turn = desk.turn.acquire().await;
-    let registry = desk.registry.clone();
+async fn metrics(State(exposition): State<Exposition>) -> Response {
+    let _turn = exposition.turn.acquire().await;
+    let registry = exposition.registry.clone();
     // Counting a large tailnet takes a while.
     let encoded = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
@@ -52,9 +56,9 @@ async fn metrics(State(desk): State<Desk>) -> Response {
 }
 
 /// `GET /readyz` as on the public listener, with what it rests on.
-async fn readyz(State(desk): State<Desk>) -> Response {
-    let is_ready = !desk.app.stop.is_cancelled();
-    let database = desk.app.database.ping().await;
+async fn readyz(State(app): State<App>) -> Response {
+    let is_ready = !app.stop.is_cancelled();
+    let database = app.database.ping().await;
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let checks = json!({ "accepting": is_ready, "database": database });
     (status, Json(json!({ "ready": is_ready, "checks": checks }))).into_response()

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use crate::machine::{BodyError, read_json};
 use crate::metrics::measure;
-use crate::{App, derp, ts2021};
+use crate::{App, derp, derp_nodes, ts2021};
 
 /// The first capability version that speaks Noise.
 const NOISE_VERSION: CapabilityVersion = CapabilityVersion(39);
@@ -158,8 +158,7 @@ async fn verify(
 ) -> Result<Json<DerpAdmitClientResponse>, BodyError> {
     let request: DerpAdmitClientRequest = read_json(body, VERIFY_BYTES_MAX).await?;
     let snapshot = app.store.snapshot();
-    let node = snapshot.tailnet.node_by_key(&request.node_public);
-    let allow = node.is_some_and(|node| !node.is_expired(app.clock.now()));
+    let allow = derp_nodes::is_served(&snapshot, &request.node_public, app.clock.now());
     Ok(Json(DerpAdmitClientResponse { allow }))
 }
 

@@ -9,6 +9,8 @@ use mesh_config::Override;
 
 use crate::api_keys::ApiKeysVerb;
 use crate::auth::AuthVerb;
+use crate::derp::DerpArgs;
+use crate::derp_map::DerpMapVerb;
 use crate::generate::GenerateVerb;
 use crate::nodes::NodesVerb;
 use crate::policy::PolicyVerb;
@@ -69,6 +71,20 @@ Examples:
   meshcontrol serve --listen 127.0.0.1:8080 --data-dir /srv/mesh
   meshcontrol serve --config /etc/meshcontrol/config.yaml")]
     Serve(ServeArgs),
+    /// Run a relay by itself, without a database
+    ///
+    /// A relay carries what nodes send to each other while they cannot reach each other directly. It cannot
+    /// read it. Everything that has no flag is below `derp.server` in the configuration, as is what `serve`
+    /// does as a relay. On start it prints what the DERP map of a control server is to say of it.
+    #[command(after_help = "\
+Examples, the first with a certificate of its own that clients pin:
+  meshcontrol derp --hostname 192.0.2.7 --verify-url https://mesh.example.com/verify
+  meshcontrol derp --hostname relay.example.com --cert fullchain.pem --key key.pem --open
+Behind a proxy that does TLS:
+  meshcontrol derp --hostname relay.example.com --listen '' --http 127.0.0.1:8080 --open
+In a mesh, whose key and other relays a file names:
+  meshcontrol derp --config relay.yaml")]
+    Derp(DerpArgs),
     /// Make, show and remove users, whom nodes belong to
     #[command(
         visible_alias = "user",
@@ -109,6 +125,15 @@ Example:
         #[command(subcommand)]
         verb: PreauthKeysVerb,
     },
+    /// Show the relays that clients are told of, and check that they can be used
+    #[command(after_help = "\
+Examples:
+  meshcontrol derp-map show
+  meshcontrol derp-map check --file derp.yaml")]
+    DerpMap {
+        #[command(subcommand)]
+        verb: DerpMapVerb,
+    },
     /// Decide on nodes that wait for approval
     #[command(after_help = "\
 Example:
@@ -137,9 +162,14 @@ Example:
     Version,
     /// Check the configuration and tell everything that is wrong with it
     #[command(after_help = "\
-Example:
-  meshcontrol configtest --config config.yaml")]
-    Configtest,
+Examples:
+  meshcontrol configtest --config config.yaml
+  meshcontrol configtest --config relay.yaml --derp")]
+    Configtest {
+        /// Check it for `meshcontrol derp` instead of `meshcontrol serve`
+        #[arg(long)]
+        derp: bool,
+    },
     /// Make things that a server needs
     #[command(
         visible_alias = "gen",

@@ -9,14 +9,18 @@ mod auth;
 mod cli;
 mod client;
 mod configtest;
+mod derp;
+mod derp_map;
 mod generate;
 mod health;
 mod logs;
 mod nodes;
 mod policy;
 mod preauth_keys;
+mod roots;
 mod serve;
 mod session;
+mod signals;
 mod users;
 mod version;
 mod when;
@@ -54,16 +58,18 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let session = Session::new(cli.global);
     match cli.command {
-        Command::Serve(args) => args.run(&session).await,
+        Command::Serve(args) => Box::pin(args.run(&session)).await,
+        Command::Derp(args) => Box::pin(args.run(&session)).await,
         Command::Users { verb } => verb.run(&session).await,
         Command::Nodes { verb } => verb.run(&session).await,
         Command::Policy { verb } => verb.run(&session).await,
         Command::Preauthkeys { verb } => verb.run(&session).await,
+        Command::DerpMap { verb } => verb.run(&session).await,
         Command::Auth { verb } => verb.run(&session).await,
         Command::Apikeys { verb } => verb.run(&session).await,
         Command::Health => health::run(&session).await,
         Command::Version => version::run(&session),
-        Command::Configtest => configtest::run(&session),
+        Command::Configtest { derp } => configtest::run(&session, derp),
         Command::Generate { verb } => verb.run(&session),
         Command::Completion { shell } => cli::complete(shell),
     }

@@ -1,14 +1,14 @@
 //! `meshcontrol serve`: where the parts are wired together, started and stopped.
 
-mod files;
-mod metrics;
+pub(crate) mod derp_map;
+pub(crate) mod files;
+pub(crate) mod metrics;
+pub(crate) mod operator;
 mod policy;
 mod relay;
-mod settings;
+pub(crate) mod settings;
 mod welcome;
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,17 +36,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::signals::Signals;
 use metrics::Metrics;
 use policy::{FirstPolicy, Follower};
+use relay::Embedded;
 
 /// The one tailnet there is.
 const TAILNET: TailnetId = TailnetId(1);
-
-/// The address of the metrics that nobody has chosen.
-const METRICS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
-
-/// Most connections of those who ask for metrics.
-const OPERATOR_CONNECTIONS_MAX: usize = 64;
 
 /// How long open connections may take to end once they have been told to.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -78,43 +74,15 @@ pub(crate) async fn run(
         () = signals.next() => {}
         () = server.storage.fails() => anyhow::bail!("the node store has ended: the log says why"),
     }
-    tracing::info!("stopping; another signal stops at once");
-    tokio::select! {
-        biased;
-        () = signals.next() => {
-            tracing::warn!("stopped without waiting");
-            std::process::exit(1);
-        }
-        () = server.stop() => {}
-    }
-    tracing::info!("stopped");
+    signals.until_stopped(server.stop()).await;
     Ok(())
-}
-
-/// The signals that ask us to stop.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
-        Ok(Self { interrupt: signal(interrupt)?, terminate: signal(terminate)? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// A running server.
 struct Server {
     storage: Storage,
-    /// Ends listeners, streams, channels and the relay.
+    relay: Option<Embedded>,
+    /// Ends listeners, streams and channels.
     soft: CancellationToken,
     connections: TaskTracker,
     channels: TaskTracker,
@@ -185,9 +153,9 @@ impl Server {
         let (storage, follower) = Storage::open(&config, &clock, metrics.store.clone()).await?;
         let store = storage.store.clone();
         let relay =
-            relay::start(&config, &server_url, store.clone(), clock.clone(), data_dir, &soft)
-                .await?;
-        let contexts = relay::spawn_contexts(&config, relay.region, soft.clone()).await?;
+            relay::start(&config, &server_url, store.clone(), clock.clone(), data_dir).await?;
+        let region = relay.as_ref().and_then(|relay| relay.region.clone());
+        let (contexts, map_age) = derp_map::spawn_contexts(&config, region, soft.clone()).await?;
         let streamer = Streamer::measured(
             store.clone(),
             contexts.clone(),
@@ -208,7 +176,7 @@ impl Server {
             responder: Responder::new(&noise_key),
             noise_key: noise_key.public(),
             server_url,
-            relay: relay.relay,
+            relay: relay.as_ref().map(|relay| relay.relay.clone()),
             database: Arc::new(Answering::new(storage.database.clone())),
             bodies: settings::bodies(&config),
             handshakes: Arc::new(Semaphore::new(settings::handshakes(&config))),
@@ -225,7 +193,7 @@ impl Server {
         let listeners =
             Listeners { config: &config, debug: &debug, policy_file, connections: &connections };
         listeners.listen(tls).await?;
-        let registry = metrics.into_registry(&app, app.relay.as_ref());
+        let registry = metrics.into_registry(&app, app.relay.as_ref(), map_age);
         listeners.listen_for_operator(registry).await?;
         if let Some(follower) = follower {
             connections.spawn(follower.measured(app.metrics.clone()).run(hangups, soft.clone()));
@@ -234,7 +202,7 @@ impl Server {
             welcome::print(&app.server_url, data_dir)?;
         }
         let unix_socket = config.unix_socket;
-        Ok(Self { storage, soft, connections, channels, unix_socket })
+        Ok(Self { storage, relay, soft, connections, channels, unix_socket })
     }
 
     /// Stops accepting, ends streams and channels, writes what is left, and closes the database.
@@ -242,11 +210,15 @@ impl Server {
         self.soft.cancel();
         self.connections.close();
         self.channels.close();
+        let relay_drain = self.relay.as_ref().map(Embedded::drain_timeout).unwrap_or_default();
         let drained = async {
+            if let Some(relay) = self.relay {
+                relay.drain().await;
+            }
             self.connections.wait().await;
             self.channels.wait().await;
         };
-        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        if tokio::time::timeout(DRAIN + relay_drain, drained).await.is_err() {
             tracing::warn!("some connections did not end in time and are cut");
         }
         self.storage.close().await;
@@ -288,27 +260,12 @@ impl Listeners<'_> {
     /// Opens the listener for metrics, if it is wanted. Looking inside takes an API key there, on the loopback too: other
     /// users of the machine reach it, and so does what runs in their browsers.
     async fn listen_for_operator(&self, registry: Registry) -> anyhow::Result<()> {
-        let Some(address) = self.config.metrics_listen_addr else { return Ok(()) };
-        let listener = match TcpListener::bind(address).await {
-            Ok(listener) => listener,
-            // It is also the port of Prometheus itself, which is no reason not to serve.
-            Err(error) if error.kind() == ErrorKind::AddrInUse && address == METRICS_DEFAULT => {
-                tracing::warn!(
-                    "there are no metrics, for something else listens on {address}: set metrics_listen_addr"
-                );
-                return Ok(());
-            }
-            Err(error) => {
-                let what = format!("cannot listen on {address}: set metrics_listen_addr");
-                return Err(anyhow::Error::from(error).context(what));
-            }
+        let Some(listener) = operator::bind(self.config.metrics_listen_addr).await? else {
+            return Ok(());
         };
-        if let Ok(address) = listener.local_addr() {
-            tracing::info!(metrics.listen = %address, "metrics are served");
-        }
         let routes = operator_router(self.debug.app.clone(), registry)
             .merge(self.look_inside(Access::ApiKeys));
-        let slots = Slots::new(OPERATOR_CONNECTIONS_MAX, OPERATOR_CONNECTIONS_MAX);
+        let slots = Slots::new(operator::CONNECTIONS_MAX, operator::CONNECTIONS_MAX);
         self.connections.spawn(self.listening(routes, slots).run_tcp(listener, None));
         Ok(())
     }
@@ -327,7 +284,9 @@ impl Listeners<'_> {
             database: app.database.clone(),
             policy_file: self.policy_file.clone(),
             metrics: app.metrics.clone(),
+            contexts: app.contexts.clone(),
             body_bytes_max: app.bodies.api,
+            stop: app.stop.clone(),
             access,
         }
     }

@@ -13,6 +13,10 @@ const VERSION_MIN: (u32, u32) = (1, 26);
 /// Where Go's own installer puts it, for those who did not extend `PATH`.
 const INSTALLED: &str = "/usr/local/go/bin/go";
 
+/// Go's relay, and the module that has it among its tools.
+const DERPER: &str = "tailscale.com/cmd/derper";
+const DERPER_MODULE: &str = "integration/tsnet";
+
 /// A Go toolchain that is new enough.
 #[derive(Debug)]
 pub(crate) struct Go {
@@ -48,12 +52,12 @@ impl Go {
         self.make(&["build", "-C", package, "-buildvcs=false"], ".", binary)
     }
 
-    /// Builds the program `import`, a tool of the module in the folder `module`, as `binary`.
+    /// Builds Go's relay as `binary`.
     ///
     /// # Errors
     /// As [`Self::build`].
-    pub(crate) fn build_tool(&self, module: &str, import: &str, binary: &Path) -> Result<()> {
-        self.make(&["build", "-C", module, "-buildvcs=false"], import, binary)
+    pub(crate) fn build_derper(&self, binary: &Path) -> Result<()> {
+        self.make(&["build", "-C", DERPER_MODULE, "-buildvcs=false"], DERPER, binary)
     }
 
     /// Builds the tests of `import`, a package that the module in the folder `module` uses, as `binary`.

@@ -92,7 +92,7 @@ impl Part {
 }
 
 impl Driven {
-    /// Builds the server, the three client drivers, and what fills a database with synthetic nodes.
+    /// Builds the server, the three client drivers, Go's relay, and what fills a database with synthetic nodes.
     fn build(go: &Go, phases: &mut Phases) -> Result<Self> {
         let target = target_dir()?;
         let drivers = target.join("drivers");
@@ -100,6 +100,8 @@ impl Driven {
         phases.run("build the tsnet driver", || go.build("integration/tsnet", &tsnet))?;
         phases
             .run("build the old tsnet driver", || go.build("integration/tsnet-old", &tsnet_old))?;
+        let derper = drivers.join("derper");
+        phases.run("build Go's relay", || go.build_derper(&derper))?;
         phases.run("build the tailscale-rs driver", || build_tailscale_rs(&drivers))?;
         phases.run("build the server", || {
             execute(&mut cargo("build --package meshcontrol --package mesh-giant --locked"))
@@ -107,6 +109,7 @@ impl Driven {
         Ok(Self(vec![
             ("MESHCONTROL_TEST_TSNET", tsnet),
             ("MESHCONTROL_TEST_TSNET_OLD", tsnet_old),
+            ("MESHCONTROL_TEST_DERPER", derper),
             ("MESHCONTROL_TEST_TAILSCALE_RS", drivers.join("debug/mesh-driver-tailscale-rs")),
             ("MESHCONTROL_TEST_BINARY", target.join("debug/meshcontrol")),
             ("MESHCONTROL_TEST_GIANT", target.join("debug/meshgiant")),

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 use mesh_derp::{ClientInfo, ClientLogin, FrameReader, NONCE_BYTES, PROTOCOL_VERSION, ServerFrame};
-use mesh_keys::NodePrivate;
+use mesh_keys::{MeshKey, NodePrivate, NodePublic};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::ConnectError;
@@ -17,22 +17,32 @@ const HEADERS_MAX: usize = 64;
 /// The status of an upgrade that succeeds.
 const SWITCHING_PROTOCOLS: u16 = 101;
 
-/// Upgrades the stream and logs in. Returns what was read beyond the login.
+/// Upgrades the stream and logs in. Returns the relay's key, and what was read beyond the login.
 ///
 /// How long it may take is for the caller to say.
 pub(crate) async fn log_in<IO: AsyncRead + AsyncWrite + Unpin>(
     io: &mut IO,
     host: &str,
     private: &NodePrivate,
-) -> Result<BytesMut, ConnectError> {
+    mesh_key: Option<&MeshKey>,
+) -> Result<(NodePublic, BytesMut), ConnectError> {
     let mut input = BytesMut::with_capacity(BUFFER_BYTES);
     upgrade(io, host, &mut input).await?;
 
     let greeting = next_frame(io, &mut input, |frame| {
         if let ServerFrame::ServerKey(relay) = frame { Some(relay) } else { None }
     });
-    let login = ClientLogin::new(private, &greeting.await?)?;
-    let info = ClientInfo { version: PROTOCOL_VERSION, can_ack_pings: true, is_prober: false };
+    let relay = greeting.await?;
+    if relay == private.public() {
+        return Err(ConnectError::Myself);
+    }
+    let login = ClientLogin::new(private, &relay)?;
+    let info = ClientInfo {
+        version: PROTOCOL_VERSION,
+        mesh_key: mesh_key.cloned(),
+        can_ack_pings: true,
+        ..ClientInfo::default()
+    };
     let mut hello = Vec::new();
     login.encode_client_info(random_nonce()?, &info, &mut hello);
     write(io, &hello).await?;
@@ -46,7 +56,7 @@ pub(crate) async fn log_in<IO: AsyncRead + AsyncWrite + Unpin>(
         }
     });
     answer.await??;
-    Ok(input)
+    Ok((relay, input))
 }
 
 async fn upgrade<IO: AsyncRead + AsyncWrite + Unpin>(

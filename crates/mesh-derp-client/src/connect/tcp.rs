@@ -16,6 +16,9 @@ const ADDRESSES_MAX: usize = 4;
 /// Port of a relay if the DERP map gives none.
 const DEFAULT_PORT: u16 = 443;
 
+/// Kind of the error that a host has no address of one family.
+const NO_ADDRESS: io::ErrorKind = io::ErrorKind::AddrNotAvailable;
+
 /// Connects to a relay by whichever address family answers first.
 pub(crate) async fn dial(node: &DerpNode) -> Result<TcpStream, ConnectError> {
     timeout(DIAL_TIMEOUT, race(node)).await.unwrap_or(Err(ConnectError::DialTimeout))
@@ -30,6 +33,9 @@ async fn race(node: &DerpNode) -> Result<TcpStream, ConnectError> {
     while let Some(dial) = dials.join_next().await {
         match dial.unwrap_or_else(|error| Err(error.into())) {
             Ok(socket) => return Ok(socket),
+            // That there is no address of one family says nothing if there is one of the other.
+            Err(error) if error.kind() == NO_ADDRESS && matches!(failure, ConnectError::Tcp(_)) => {
+            }
             Err(error) => failure = ConnectError::Tcp(error),
         }
     }
@@ -84,6 +90,9 @@ impl Target {
                 all.filter(|address| family.has(address.ip())).take(ADDRESSES_MAX).collect()
             }
         };
+        if addresses.is_empty() {
+            return Err(io::Error::new(NO_ADDRESS, "host has no address of this kind"));
+        }
         let socket = TcpStream::connect(&addresses[..]).await?;
         socket.set_nodelay(true)?;
         Ok(socket)
@@ -126,6 +135,17 @@ mod tests {
         );
         check("none", "none", 0, &[]);
         check("2001:db8::1", "192.0.2.1", 0, &[]);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_rather_than_that_there_is_no_address_of_the_other_family() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
+        let (host_name, derp_port) = ("127.0.0.1".to_owned(), port.into());
+        let node = DerpNode { host_name, derp_port, ..DerpNode::default() };
+        let Err(ConnectError::Tcp(error)) = dial(&node).await else { panic!("nobody listens") };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[test]

@@ -34,8 +34,8 @@ const PIN_BYTES: usize = 32;
 #[error("certificate is not the pinned one")]
 struct NotPinned;
 
-/// Makes the TLS configuration for one relay.
-pub(crate) fn client_config(
+/// Makes the TLS configuration for one relay: its certificate must be the one that the DERP map says.
+pub fn client_config(
     node: &DerpNode,
     roots: Arc<RootCertStore>,
 ) -> Result<ClientConfig, ConnectError> {

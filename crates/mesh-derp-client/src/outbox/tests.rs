@@ -29,7 +29,9 @@ fn tell(frame: &ClientFrame<'_>) -> String {
         other @ (ClientFrame::NotePreferred(_)
         | ClientFrame::Ping(_)
         | ClientFrame::Pong(_)
-        | ClientFrame::Mesh { .. }) => format!("{other:?}"),
+        | ClientFrame::ForwardPacket { .. }
+        | ClientFrame::WatchConns
+        | ClientFrame::ClosePeer(_)) => format!("{other:?}"),
     }
 }
 

@@ -23,7 +23,7 @@ struct Door {
 impl Door {
     async fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let login = ServerLogin::new(DerpPrivate::from_bytes([0x52; 32]));
+        let login = ServerLogin::new(DerpPrivate::from_bytes([0x52; 32]), None);
         Self { listener, identity: Identity::new("relay.example"), login }
     }
 
@@ -65,7 +65,7 @@ impl Door {
             }
         };
         let mut out = Vec::new();
-        login.encode_server_info([9; 24], &mut out);
+        login.encode_server_info(None, [9; 24], &mut out);
         io.write_all(&out).await.expect("the client reads");
         io.flush().await.expect("the client reads");
         io

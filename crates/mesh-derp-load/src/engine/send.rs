@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use mesh_derp::ClientFrame;
+use mesh_tls::RecordError;
 
 use super::{Engine, Pinger};
-use crate::client::{Client, UNSENT_BYTES_MAX};
+use crate::client::{Client, ClientError, UNSENT_BYTES_MAX};
 use crate::stamp::Stamp;
 use crate::traffic::{Drive, Flow};
 
@@ -54,8 +55,8 @@ impl Engine {
         let client = &mut self.clients[number];
         let Some((records, out)) = client.writer() else { return Ok(()) };
         let frame = ClientFrame::Ping(self.poller.now().to_be_bytes());
-        records.seal(out, |out| frame.encode(out));
-        let done = client.flush();
+        let sealed = records.seal_with(out, |out| frame.encode(out));
+        let done = sealed.map_err(ClientError::from).and_then(|()| client.flush());
         self.settle(number, done)
     }
 
@@ -88,10 +89,10 @@ impl Engine {
                 break;
             }
             let some = packets.min(PACKETS_PER_WRITE);
-            seal(client, flow, number, &mut self.packet, self.poller.now(), some);
+            let sealed = seal(client, flow, number, &mut self.packet, self.poller.now(), some);
             tally.sent += some;
             packets -= some;
-            done = client.flush();
+            done = sealed.map_err(ClientError::from).and_then(|()| client.flush());
         }
         self.settle(from, done)
     }
@@ -105,14 +106,15 @@ fn seal(
     packet: &mut Vec<u8>,
     sent_at: u64,
     packets: u64,
-) {
-    let Some((records, out)) = client.writer() else { return };
+) -> Result<(), RecordError> {
+    let Some((records, out)) = client.writer() else { return Ok(()) };
     packet.resize(flow.bytes, 0x5a);
     let flow_number = u32::try_from(number).expect("invariant: few flows");
     for number in flow.sent..flow.sent + packets {
         Stamp { flow: flow_number, number, sent_at }.write(packet);
         let frame = ClientFrame::SendPacket { dst: flow.dst, payload: packet };
-        records.seal(out, |out| frame.encode(out));
+        records.seal_with(out, |out| frame.encode(out))?;
     }
     flow.sent += packets;
+    Ok(())
 }

@@ -3,7 +3,7 @@ use super::*;
 const DST: NodePublic = NodePublic::from_bytes([7; 32]);
 
 fn check(frame: ClientFrame<'_>, expected: Action<'_>) {
-    assert_eq!(ClientState::new(Instant::now()).handle_frame(&frame), expected);
+    assert_eq!(ClientState::new(false, Instant::now()).handle_frame(&frame), expected);
 }
 
 #[test]
@@ -20,15 +20,25 @@ fn frames_ask_for_what_they_say() {
     );
     check(ClientFrame::Ping([1; 8]), Action::Pong([1; 8]));
     check(ClientFrame::Pong([1; 8]), Action::Ignore);
-    for frame_type in [0x0a, 0x10, 0x11] {
-        let reason = CloseReason::MeshKeyMissing { frame_type };
-        check(ClientFrame::Mesh { frame_type }, Action::Close(reason));
+}
+
+#[test]
+fn frames_of_the_mesh_are_for_those_with_the_key() {
+    let (src, payload) = (NodePublic::from_bytes([8; 32]), b"wireguard".as_slice());
+    let deliver = Action::Deliver { src, dst: DST, kind: PacketKind::Data, payload };
+    for (frame_type, frame, action) in [
+        (0x0a, ClientFrame::ForwardPacket { src, dst: DST, payload }, deliver),
+        (0x10, ClientFrame::WatchConns, Action::Watch),
+        (0x11, ClientFrame::ClosePeer(DST), Action::ClosePeer(DST)),
+    ] {
+        check(frame, Action::Close(CloseReason::MeshKeyMissing { frame_type }));
+        assert_eq!(ClientState::new(true, Instant::now()).handle_frame(&frame), action);
     }
 }
 
 #[test]
 fn home_counts_only_when_it_changes() {
-    let mut state = ClientState::new(Instant::now());
+    let mut state = ClientState::new(false, Instant::now());
     let mut note = |preferred| state.handle_frame(&ClientFrame::NotePreferred(preferred));
     assert_eq!(note(false), Action::Ignore);
     assert_eq!(note(true), Action::HomeChanged { home: true });
@@ -42,7 +52,7 @@ fn home_counts_only_when_it_changes() {
 #[test]
 fn only_disco_is_told_that_nobody_is_here_and_not_too_often() {
     let start = Instant::now();
-    let mut state = ClientState::new(start);
+    let mut state = ClientState::new(false, start);
     let at = |ms| start + Duration::from_millis(ms);
     assert!(!state.handle_absent(PacketKind::Data, at(0)));
     let mut answered = |ms, packets: u32| -> u32 {

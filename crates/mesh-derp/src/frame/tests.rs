@@ -1,8 +1,11 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use proptest::prelude::*;
 
 use super::*;
 
 const KEY: NodePublic = NodePublic::from_bytes([0xaa; KEY_BYTES]);
+const OTHER_KEY: NodePublic = NodePublic::from_bytes([0xbb; KEY_BYTES]);
 
 /// Checks that `frame` is written as `golden` and that `golden` is read as `frame`.
 fn check_client(frame: ClientFrame<'_>, golden: &[&[u8]]) {
@@ -38,7 +41,18 @@ fn client_frames_are_these_bytes() {
     check_client(ClientFrame::NotePreferred(false), &[&[0x07, 0, 0, 0, 1, 0]]);
     check_client(ClientFrame::Ping(*b"12345678"), &[&[0x12, 0, 0, 0, 8], b"12345678"]);
     check_client(ClientFrame::Pong(*b"12345678"), &[&[0x13, 0, 0, 0, 8], b"12345678"]);
-    check_client(ClientFrame::Mesh { frame_type: 0x10 }, &[&[0x10, 0, 0, 0, 0]]);
+    check_client(
+        ClientFrame::ForwardPacket { src: KEY, dst: OTHER_KEY, payload: b"abc" },
+        &[
+            &[0x0a],          // type: forward packet
+            &[0, 0, 0, 0x43], // 67 bytes follow
+            &[0xaa; 32],      // source
+            &[0xbb; 32],      // destination
+            b"abc",           // packet
+        ],
+    );
+    check_client(ClientFrame::WatchConns, &[&[0x10, 0, 0, 0, 0]]);
+    check_client(ClientFrame::ClosePeer(KEY), &[&[0x11, 0, 0, 0, 0x20], &[0xaa; 32]]);
 }
 
 #[test]
@@ -74,6 +88,27 @@ fn server_frames_are_these_bytes() {
             ],
         );
     }
+    let (v4, v6) = (Ipv4Addr::new(192, 0, 2, 1), "2001:db8::7".parse().expect("an address"));
+    let mapped: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1];
+    let addresses = [(IpAddr::V4(v4), mapped), (IpAddr::V6(v6), &Ipv6Addr::octets(&v6))];
+    for (ip, golden) in addresses {
+        let flags = PeerPresent::MESH_PEER | PeerPresent::PROBER;
+        check_server(
+            ServerFrame::PeerPresent(PeerPresent {
+                key: KEY,
+                addr: SocketAddr::new(ip, 0x0102),
+                flags,
+            }),
+            &[
+                &[0x09],          // type: peer present
+                &[0, 0, 0, 0x33], // 51 bytes follow
+                &[0xaa; 32],      // the peer
+                golden,           // its IPv6 address, or that which stands for its IPv4 address
+                &[1, 2],          // its port
+                &[6],             // flags
+            ],
+        );
+    }
     check_server(ServerFrame::Ping(*b"12345678"), &[&[0x12, 0, 0, 0, 8], b"12345678"]);
     check_server(ServerFrame::Pong(*b"12345678"), &[&[0x13, 0, 0, 0, 8], b"12345678"]);
 }
@@ -90,6 +125,11 @@ fn later_additions_to_known_frames_are_accepted() {
     let gone = ServerFrame::PeerGone { key: KEY, reason: PeerGoneReason::Disconnected };
     read(&[&[0x08, 0, 0, 0, 32], key], gone);
     read(&[&[0x08, 0, 0, 0, 33], key, &[0xf0]], gone);
+    let addr = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0);
+    let present = |flags| ServerFrame::PeerPresent(PeerPresent { key: KEY, addr, flags });
+    read(&[&[0x09, 0, 0, 0, 32], key], present(0));
+    read(&[&[0x09, 0, 0, 0, 50], key, &[0; 18]], present(0));
+    read(&[&[0x09, 0, 0, 0, 55], key, &[0; 18], b"\x01more"], present(PeerPresent::REGULAR));
 }
 
 #[test]
@@ -116,7 +156,8 @@ fn hostile_lengths_are_refused_by_the_header_alone() {
         (frame_type::NOTE_PREFERRED, 1..=1),
         (frame_type::PING, 8..=1000),
         (frame_type::PONG, 8..=1000),
-        (frame_type::FORWARD_PACKET, 1..=65_600),
+        (frame_type::FORWARD_PACKET, 64..=65_600),
+        (frame_type::CLOSE_PEER, 32..=32),
         // A logged-in client's second login is an unknown frame.
         (frame_type::CLIENT_INFO, 0..=1 << 20),
         (0xff, 0..=1 << 20),
@@ -129,6 +170,9 @@ fn hostile_lengths_are_refused_by_the_header_alone() {
     check(frame_type::SEND_PACKET, 31, false);
     check(frame_type::NOTE_PREFERRED, 0, false);
     check(frame_type::PING, 7, false);
+    check(frame_type::FORWARD_PACKET, 63, false);
+    check(frame_type::CLOSE_PEER, 31, false);
+    check(frame_type::WATCH_CONNS, 1, false);
 }
 
 #[test]
@@ -156,7 +200,7 @@ fn unknown_frames_are_skipped_piece_by_piece() {
 
 /// One frame of a client as a value that owns its bytes.
 fn any_frame() -> impl Strategy<Value = (u8, [u8; 32], Vec<u8>)> {
-    (0_u8..6, any::<[u8; 32]>(), prop::collection::vec(any::<u8>(), 0..2000))
+    (0_u8..7, any::<[u8; 32]>(), prop::collection::vec(any::<u8>(), 0..2000))
 }
 
 fn client_frame<'b>(kind: u8, key: &[u8; 32], payload: &'b [u8]) -> ClientFrame<'b> {
@@ -165,7 +209,8 @@ fn client_frame<'b>(kind: u8, key: &[u8; 32], payload: &'b [u8]) -> ClientFrame<
         0 => ClientFrame::NotePreferred(key[0] > 127),
         1 => ClientFrame::Ping(ping),
         2 => ClientFrame::Pong(ping),
-        3 => ClientFrame::Mesh { frame_type: frame_type::WATCH_CONNS },
+        3 => ClientFrame::WatchConns,
+        4 => ClientFrame::ForwardPacket { src: KEY, dst: NodePublic::from_bytes(*key), payload },
         _ => ClientFrame::SendPacket { dst: NodePublic::from_bytes(*key), payload },
     }
 }

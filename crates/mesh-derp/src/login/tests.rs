@@ -30,7 +30,7 @@ fn hex(text: &str) -> Vec<u8> {
 }
 
 fn relay() -> ServerLogin {
-    ServerLogin::new(DerpPrivate::from_bytes([1; KEY_BYTES]))
+    ServerLogin::new(DerpPrivate::from_bytes([1; KEY_BYTES]), MeshKey::from_bytes([9; KEY_BYTES]))
 }
 
 fn client() -> NodePrivate {
@@ -52,7 +52,7 @@ fn go_client_logs_in() {
     let mut input = &frame[..];
     let login = relay().handle_input(&mut input).expect("login").expect("whole frame");
     assert_eq!(login.key, client().public());
-    assert_eq!(login.info, ClientInfo { version: 2, can_ack_pings: true, is_prober: false });
+    assert_eq!(login.info, ClientInfo { version: 2, can_ack_pings: true, ..ClientInfo::default() });
     assert!(input.is_empty());
 }
 
@@ -65,7 +65,7 @@ fn go_server_info_opens() {
 
 #[test]
 fn both_sides_meet() {
-    let info = ClientInfo { version: 2, can_ack_pings: false, is_prober: true };
+    let info = ClientInfo { version: 2, is_prober: true, ..ClientInfo::default() };
     let mut greeting = Vec::new();
     relay().encode_greeting(&mut greeting);
     let mut reader = crate::FrameReader::new();
@@ -76,10 +76,10 @@ fn both_sides_meet() {
     let mut hello = Vec::new();
     client_login.encode_client_info(NONCE, &info, &mut hello);
     let login = relay().handle_input(&mut &hello[..]).expect("login").expect("whole frame");
-    assert_eq!((login.key, login.info), (client().public(), info));
+    assert_eq!((login.key, &login.info), (client().public(), &info));
 
     let mut end = Vec::new();
-    login.encode_server_info([6; NONCE_BYTES], &mut end);
+    login.encode_server_info(None, [6; NONCE_BYTES], &mut end);
     let frame = reader.next_from_server(&mut &end[..]).expect("frame");
     let Some(ServerFrame::ServerInfo(sealed)) = frame else { panic!("{frame:?} is no info") };
     assert_eq!(client_login.open_server_info(sealed).expect("info").version, PROTOCOL_VERSION);
@@ -95,19 +95,42 @@ fn json_of_any_client_is_read() {
     // The Rust client, 0.6.1.
     let rust = r#"{"can_ack_pings":false,"is_prober":false,"mesh_key":"none","version":2}"#;
     check(rust, ClientInfo { version: 2, ..ClientInfo::default() });
-    // A prober with the wrong mesh key is an ordinary client.
-    let prober = r#"{"meshKey":"00","version":2,"IsProber":true,"AppName":"x"}"#;
-    check(prober, ClientInfo { version: 2, can_ack_pings: false, is_prober: true });
+    let prober = r#"{"version":2,"IsProber":true,"AppName":"x"}"#;
+    check(prober, ClientInfo { version: 2, is_prober: true, ..ClientInfo::default() });
     check("{}", ClientInfo::default());
+}
+
+#[test]
+fn only_the_relays_own_mesh_key_makes_a_peer_of_its_mesh() {
+    let login = |relay: ServerLogin, digits: &str| {
+        let frame = login_frame(format!(r#"{{"meshKey":"{digits}"}}"#).as_bytes());
+        let login = relay.handle_input(&mut &frame[..])?.expect("whole frame");
+        Ok::<_, LoginError>(login.is_mesh)
+    };
+    assert!(login(relay(), &"09".repeat(KEY_BYTES)).expect("login"));
+    assert!(!login(relay(), &"08".repeat(KEY_BYTES)).expect("login"));
+    // Go relays without a mesh key may write it so.
+    assert!(!login(relay(), &"00".repeat(KEY_BYTES)).expect("login"));
+    let lone = || ServerLogin::new(DerpPrivate::from_bytes([1; KEY_BYTES]), None);
+    for digits in ["00", "09"] {
+        assert!(!login(lone(), &digits.repeat(KEY_BYTES)).expect("login"));
+    }
+    for digits in ["", "00", "none"] {
+        assert!(matches!(login(relay(), digits), Err(LoginError::Json(_))), "{digits}");
+    }
 }
 
 #[test]
 fn info_leaves_out_what_it_does_not_say() {
     let json = |info: &ServerInfo| serde_json::to_string(info).expect("JSON");
     assert_eq!(json(&ServerInfo { version: 2, ..ServerInfo::default() }), r#"{"version":2}"#);
-    let client = ClientInfo { version: 2, ..ClientInfo::default() };
+    let mut client = ClientInfo { version: 2, ..ClientInfo::default() };
     let text = serde_json::to_string(&client).expect("JSON");
     assert_eq!(text, r#"{"version":2,"CanAckPings":false}"#);
+    client.mesh_key = MeshKey::from_bytes([0xab; KEY_BYTES]);
+    let text = serde_json::to_string(&client).expect("JSON");
+    let digits = "ab".repeat(KEY_BYTES);
+    assert_eq!(text, format!(r#"{{"meshKey":"{digits}","version":2,"CanAckPings":false}}"#));
 }
 
 #[test]
@@ -129,7 +152,7 @@ fn bad_logins_are_refused() {
     assert!(matches!(check(&stolen_key), LoginError::Box));
 
     assert!(matches!(check(&login_frame(b"[]x")), LoginError::Json(_)));
-    for bytes in [0_u32, 71, (256 << 10) + 1, u32::MAX] {
+    for bytes in [0_u32, 71, (16 << 10) + 1, u32::MAX] {
         let header = [&[frame_type::CLIENT_INFO], bytes.to_be_bytes().as_slice()].concat();
         assert!(matches!(check(&header), LoginError::Frame(FrameError::Length { .. })));
     }

@@ -1,5 +1,3 @@
-use proptest::prelude::*;
-
 use super::*;
 use crate::frame::FrameReader;
 
@@ -10,8 +8,11 @@ fn key(number: u8) -> NodePublic {
 /// What a client reads when all of the outbox is written: a word for each frame.
 fn read_all(outbox: &mut Outbox) -> Vec<String> {
     let mut bytes = Vec::new();
-    outbox.poll_output(&mut bytes);
-    assert!(outbox.is_empty());
+    while !outbox.is_empty() {
+        let mut more = Vec::new();
+        outbox.poll_output(&mut more, usize::MAX);
+        bytes.append(&mut more);
+    }
     let mut input = &bytes[..];
     let mut words = Vec::new();
     while let Some(frame) = FrameReader::new().next_from_server(&mut input).expect("frames") {
@@ -26,6 +27,7 @@ fn read_all(outbox: &mut Outbox) -> Vec<String> {
             ServerFrame::ServerKey(_)
             | ServerFrame::ServerInfo(_)
             | ServerFrame::KeepAlive
+            | ServerFrame::PeerPresent(_)
             | ServerFrame::Ping(_) => panic!("{frame:?} does not come out of an outbox"),
         });
     }
@@ -42,7 +44,7 @@ fn everything_leaves_in_order_of_urgency() {
     outbox.push_packet(PacketKind::Data, key(2), b"b");
     outbox.push_pong([4; PING_BYTES]);
     assert!(!outbox.is_empty());
-    assert_eq!(read_all(&mut outbox), ["pong:4", "1:d", "1:a", "2:b", "gone:9:Disconnected"]);
+    assert_eq!(read_all(&mut outbox), ["pong:4", "1:d", "2:b", "1:a", "gone:9:Disconnected"]);
 }
 
 #[test]
@@ -100,56 +102,47 @@ fn a_client_that_reads_nothing_costs_bounded_memory() {
     for _ in 0..1000 {
         outbox.push_packet(PacketKind::Data, key(1), &payload);
     }
-    assert!(outbox.queues[PacketKind::Data as usize].bytes.capacity() <= 4 * QUEUE_BYTES_MAX);
-    let batch = outbox.poll_output(&mut Vec::new());
+    let mut packets = 0;
+    while !outbox.is_empty() {
+        packets +=
+            outbox.poll_output(&mut Vec::new(), usize::MAX)[PacketKind::Data as usize].packets;
+    }
     let fitting = QUEUE_BYTES_MAX / (payload.len() + AROUND_PACKET_BYTES);
-    assert_eq!(batch[PacketKind::Data as usize].packets, fitting as u64);
-    outbox.release_memory();
-    assert_eq!(outbox.queues[PacketKind::Data as usize].bytes.capacity(), 0);
+    assert_eq!(packets, fitting as u64);
+    assert!(outbox.is_empty());
 }
 
-/// Small packets, and now and then one of which few fit.
-fn packets() -> impl Strategy<Value = Vec<u8>> {
-    let size = prop_oneof![9 => 0..50_usize, 1 => Just(crate::PACKET_BYTES_MAX)];
-    (any::<u8>(), size).prop_map(|(byte, size)| vec![byte; size])
+#[test]
+fn disco_and_data_share_what_is_written() {
+    let mut outbox = Outbox::default();
+    for number in 0..100 {
+        outbox.push_packet(PacketKind::Disco, key(1), &[number; 200]);
+        outbox.push_packet(PacketKind::Data, key(1), &[number; 200]);
+    }
+    let [disco, data] = outbox.poll_output(&mut Vec::new(), 10_000);
+    assert!(disco.packets.abs_diff(data.packets) <= 2, "{disco:?} {data:?}");
+    assert!((4_000..=5_500).contains(&disco.bytes), "{disco:?}");
 }
 
-/// The newest packets that a queue has room for.
-fn newest(packets: &[Vec<u8>]) -> &[Vec<u8>] {
-    let mut bytes = 0;
-    let fits = |packet: &&Vec<u8>| {
-        bytes += packet.len() + AROUND_PACKET_BYTES;
-        bytes <= QUEUE_BYTES_MAX
-    };
-    let count = packets.iter().rev().take(QUEUE_PACKETS_MAX).take_while(fits).count();
-    &packets[packets.len() - count..]
-}
-
-proptest! {
-    /// The queue of frames against a queue of packets.
-    #[test]
-    fn queue_is_the_newest_packets_in_order(
-        rounds in prop::collection::vec(
-            prop::collection::vec(packets(), 0..100),
-            0..6,
-        ),
-    ) {
-        let mut queue = PacketQueue::default();
-        for packets in rounds {
-            let mut dropped = 0;
-            for payload in &packets {
-                dropped += queue.push(key(1), payload).bytes;
-            }
-            let kept = newest(&packets);
-            let mut expected = Vec::new();
-            for payload in kept {
-                ServerFrame::RecvPacket { src: key(1), payload }.encode(&mut expected);
-            }
-            let mut out = Vec::new();
-            let tally = queue.drain(&mut out);
-            prop_assert_eq!(out, expected);
-            prop_assert_eq!(tally.packets, kept.len() as u64);
-            prop_assert_eq!(tally.bytes + dropped, packets.concat().len() as u64);
+#[test]
+fn who_is_gone_is_told_behind_its_packets_and_not_behind_those_of_later() {
+    let mut outbox = Outbox::default();
+    outbox.push_packet(PacketKind::Data, key(1), &[1; 1000]);
+    outbox.push_packet(PacketKind::Data, key(2), &[2; 1000]);
+    outbox.push_gone(key(1), PeerGoneReason::Disconnected);
+    for _ in 0..10 {
+        outbox.push_packet(PacketKind::Data, key(2), &[3; 1000]);
+    }
+    loop {
+        let mut bytes = Vec::new();
+        let [_, data] = outbox.poll_output(&mut bytes, 1000);
+        assert_eq!(data.packets, 1);
+        let is_told = bytes.len() > 1000 + AROUND_PACKET_BYTES;
+        let is_last_of_it = bytes[HEADER_BYTES] == 1;
+        assert_eq!(is_told, is_last_of_it);
+        if is_told {
+            break;
         }
     }
+    assert!(!outbox.is_empty());
 }

@@ -1,4 +1,4 @@
-use mesh_wire::{DerpNode, DerpRegion};
+use mesh_wire::{DerpHomeParams, DerpNode, DerpRegion};
 
 use super::*;
 
@@ -36,6 +36,24 @@ fn nearest_region_is_home_and_stays_until_another_is_clearly_nearer() {
     assert_eq!(home(2, 30), Some(DerpRegionId(2)));
     assert_eq!(home(1, 25), Some(DerpRegionId(2)));
     assert_eq!(home(3, 10), Some(DerpRegionId(3)));
+}
+
+#[test]
+fn scores_count_as_if_regions_were_nearer_or_farther_until_they_are_taken_back() {
+    let (now, mut map) = (Instant::now(), map(&[1, 2]));
+    let mut netcheck = Netcheck::default();
+    measure(&mut netcheck, 1, 10, now);
+    measure(&mut netcheck, 2, 40, now);
+    let scores = |scores: &[(u32, f64)]| {
+        let scores = scores.iter().map(|(id, score)| (DerpRegionId(*id), *score)).collect();
+        Some(DerpHomeParams { region_score: Some(scores) })
+    };
+    map.home_params = scores(&[(2, 0.1), (1, -1.0)]);
+    assert_eq!(netcheck.choose_home(&map, now), Some(DerpRegionId(2)));
+    map.home_params = None;
+    assert_eq!(netcheck.choose_home(&map, now), Some(DerpRegionId(2)));
+    map.home_params = scores(&[]);
+    assert_eq!(netcheck.choose_home(&map, now), Some(DerpRegionId(1)));
 }
 
 #[test]

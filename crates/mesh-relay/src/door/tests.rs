@@ -12,7 +12,7 @@ fn request(text: &str) -> Request<()> {
 /// Checks what a request is answered with, byte by byte.
 fn check(text: &str, expected: &str) {
     let request = request(text);
-    let response = answer(&RELAY, &request).expect("a path of the relay");
+    let response = answer(&RELAY, &request).expect("a path of the relay").response;
     let encoded = String::from_utf8(encode(&request, &response, true)).expect("text");
     assert_eq!(encoded.replace("\r\n", "\n"), expected, "{text}");
 }
@@ -34,12 +34,43 @@ fn derp_is_upgraded_with_any_method_and_target() {
 #[test]
 fn derp_without_upgrade_is_told_so() {
     let check_status = |text: &str, status: u16| {
-        let response = answer(&RELAY, &request(text)).expect("a path of the relay");
+        let Answer { response, upgrade } =
+            answer(&RELAY, &request(text)).expect("a path of the relay");
         assert_eq!(response.status().as_u16(), status, "{text}");
+        assert_eq!(upgrade, None);
     };
     check_status("GET /derp HTTP/1.1\n", 426);
     check_status("GET /derp HTTP/1.1\nUpgrade: h2c\n", 426);
-    check_status("GET /derp HTTP/1.1\nUpgrade: websocket\nSec-WebSocket-Protocol: derp\n", 501);
+    let websocket = "GET /derp HTTP/1.1\nUpgrade: websocket\nSec-WebSocket-Protocol: derp\n";
+    check_status(websocket, 426);
+    check_status(&format!("{websocket}Sec-WebSocket-Version: 12\n"), 426);
+    let websocket = format!("{websocket}Sec-WebSocket-Version: 13\n");
+    check_status(&websocket, 400);
+    check_status(&format!("{websocket}Sec-WebSocket-Key: short\n"), 400);
+    check_status(&format!("{websocket}Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4P\n"), 400);
+    let post = websocket.replace("GET", "POST");
+    check_status(&format!("{post}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n"), 400);
+}
+
+/// The key and its answer are those of RFC 6455, section 1.3.
+#[test]
+fn a_browser_gets_a_websocket() {
+    let offered = |protocols: &str| {
+        format!(
+            "GET /derp HTTP/1.1\nOrigin: https://anywhere.example\nUpgrade: WebSocket\nConnection: Upgrade\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Version: 13\n\
+             Sec-WebSocket-Extensions: permessage-deflate\nSec-WebSocket-Protocol: {protocols}\n"
+        )
+    };
+    let upgraded = "HTTP/1.1 101 Switching Protocols\nupgrade: websocket\nconnection: Upgrade\n\
+        sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\nsec-websocket-protocol: derp\n\n";
+    let upgrade = |text: &str| answer(&RELAY, &request(text)).and_then(|answer| answer.upgrade);
+    for protocols in ["derp", "chat, derp", "chat\nSec-WebSocket-Protocol: derp"] {
+        check(&offered(protocols), upgraded);
+        assert_eq!(upgrade(&offered(protocols)), Some(Upgrade::WebSocket));
+    }
+    // Clients of old.
+    assert_eq!(upgrade(&offered("chat")), Some(Upgrade::Derp));
 }
 
 #[test]
@@ -59,7 +90,7 @@ fn latency_is_measured_by_get_and_head_only() {
 fn captive_portal_check_repeats_a_decent_challenge() {
     let check = |challenge: &str, repeated: bool| {
         let text = format!("GET /generate_204 HTTP/1.1\nX-Tailscale-Challenge: {challenge}\n");
-        let response = answer(&RELAY, &request(&text)).expect("a path of the relay");
+        let response = answer(&RELAY, &request(&text)).expect("a path of the relay").response;
         assert_eq!(response.status(), StatusCode::NO_CONTENT);
         assert_eq!(response.headers()[header::CACHE_CONTROL], NO_CACHE);
         let header = response.headers().get("x-tailscale-response");
@@ -81,7 +112,9 @@ fn robots_are_sent_away_and_other_paths_left_alone() {
         "HTTP/1.1 200 OK\ncontent-length: 26\n\nUser-agent: *\nDisallow: /\n",
     );
     check("HEAD /robots.txt HTTP/1.1\n", "HTTP/1.1 200 OK\ncontent-length: 26\n\n");
-    for path in ["/", "/derp/", "/derp/x", "/key"] {
+    let home = answer(&RELAY, &request("GET / HTTP/1.1\n")).expect("a path of the relay");
+    assert!(home.response.body().starts_with("This is a DERP relay"));
+    for path in ["/derp/", "/derp/x", "/key"] {
         assert!(answer(&RELAY, &request(&format!("GET {path} HTTP/1.1\n"))).is_none());
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use mesh_derp::{
     ClientFrame, ClientInfo, ClientLogin, FrameReader, PROTOCOL_VERSION, PeerGoneReason,
-    ServerFrame,
+    PeerPresent, ServerFrame,
 };
 use mesh_keys::{DerpPrivate, NodePrivate, NodePublic};
-use mesh_relay::{Admission, Relay};
+use mesh_relay::{Admission, Relay, Upgrade};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,7 @@ pub(crate) fn node(number: u8) -> NodePrivate {
 pub(crate) fn open(relay: &Relay, bytes: usize) -> DuplexStream {
     let (ours, theirs) = tokio::io::duplex(bytes);
     let relay = relay.clone();
-    tokio::spawn(async move { relay.serve_upgraded(theirs).await });
+    tokio::spawn(async move { relay.serve_upgraded(theirs, Upgrade::Derp, None).await });
     ours
 }
 
@@ -50,6 +50,7 @@ pub(crate) enum Event {
     ServerInfo(Vec<u8>),
     Packet(NodePublic, Vec<u8>),
     Gone(NodePublic, PeerGoneReason),
+    Present(PeerPresent),
     KeepAlive,
     Ping,
     Pong([u8; 8]),
@@ -62,6 +63,7 @@ impl From<ServerFrame<'_>> for Event {
             ServerFrame::ServerInfo(sealed) => Self::ServerInfo(sealed.to_vec()),
             ServerFrame::RecvPacket { src, payload } => Self::Packet(src, payload.to_vec()),
             ServerFrame::PeerGone { key, reason } => Self::Gone(key, reason),
+            ServerFrame::PeerPresent(peer) => Self::Present(peer),
             ServerFrame::KeepAlive => Self::KeepAlive,
             ServerFrame::Ping(_) => Self::Ping,
             ServerFrame::Pong(data) => Self::Pong(data),
@@ -78,11 +80,20 @@ pub(crate) struct Client<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Client<IO> {
     /// Logs in by the relay's greeting.
     pub(crate) async fn log_in(io: IO, private: &NodePrivate) -> anyhow::Result<Self> {
+        Self::log_in_as(io, private, &ClientInfo::default()).await
+    }
+
+    /// Logs in, and says that about itself.
+    pub(crate) async fn log_in_as(
+        io: IO,
+        private: &NodePrivate,
+        info: &ClientInfo,
+    ) -> anyhow::Result<Self> {
         let mut client = Self { io, input: Vec::new(), key: private.public() };
         let Event::ServerKey(relay) = client.next().await? else { bail!("no greeting") };
         let login = ClientLogin::new(private, &relay)?;
         let mut hello = Vec::new();
-        login.encode_client_info([1; 24], &ClientInfo::default(), &mut hello);
+        login.encode_client_info([1; 24], info, &mut hello);
         client.write(&hello).await?;
         let Event::ServerInfo(sealed) = client.next().await? else { bail!("no server info") };
         ensure!(login.open_server_info(&sealed)?.version == PROTOCOL_VERSION);

@@ -1,64 +1,17 @@
-//! Clients that are slow, silent or hostile.
+//! What clients may use of a relay, and how long they may be silent or slow.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mesh_derp::{ClientFrame, ClientInfo, ClientLogin, DropReason, PacketKind, PeerGoneReason};
-use mesh_keys::NodePublic;
-use mesh_relay::{KEEPALIVE_PERIOD, LOGIN_DEADLINE, PRE_LOGIN_MAX, WRITE_DEADLINE};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use mesh_derp::{ClientLogin, DropReason, PacketKind, PeerGoneReason, Rate};
+use mesh_relay::{
+    CLIENT_BURST_MIN, CLIENT_RATE_MIN, KEEPALIVE_PERIOD, Limits, Refusal, Relay, WRITE_DEADLINE,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, Event, join, node, open, relay};
-
-/// Waits until the relay closes a stream that it may have written to.
-async fn end_of(io: &mut DuplexStream) {
-    io.read_to_end(&mut Vec::new()).await.expect("an orderly end");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_login_that_drips_is_cut_in_time() {
-    let relay = relay();
-    let start = Instant::now();
-    let mut silent = open(&relay, 4096);
-    end_of(&mut silent).await;
-    assert_eq!(start.elapsed(), LOGIN_DEADLINE);
-
-    let start = Instant::now();
-    let mut dripping = open(&relay, 4096);
-    let login = ClientLogin::new(&node(1), &relay.public_key()).expect("login");
-    let mut hello = Vec::new();
-    login.encode_client_info([1; 24], &ClientInfo::default(), &mut hello);
-    for byte in hello {
-        if dripping.write_all(&[byte]).await.is_err() {
-            break;
-        }
-        sleep(Duration::from_secs(1)).await;
-    }
-    assert!(start.elapsed() <= LOGIN_DEADLINE + Duration::from_secs(1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_request_that_drips_is_cut_in_time() {
-    let relay = relay();
-    let (mut ours, theirs) = tokio::io::duplex(4096);
-    let start = Instant::now();
-    let serving = tokio::spawn(async move { relay.serve_connection(theirs).await });
-    while ours.write_all(b"G").await.is_ok() && !serving.is_finished() {
-        sleep(Duration::from_millis(500)).await;
-    }
-    assert!(start.elapsed() <= Duration::from_millis(10_500));
-}
-
-#[tokio::test(start_paused = true)]
-async fn half_open_logins_are_bounded_and_the_next_one_waits() {
-    let relay = relay();
-    let silent: Vec<_> = (0..PRE_LOGIN_MAX).map(|_| open(&relay, 64)).collect();
-    let start = Instant::now();
-    let waiting = Client::log_in(open(&relay, 4096), &node(1)).await.expect("login");
-    assert!(start.elapsed() >= LOGIN_DEADLINE);
-    drop((silent, waiting));
-}
 
 #[tokio::test(start_paused = true)]
 async fn clients_without_traffic_are_kept_alive() {
@@ -102,78 +55,108 @@ async fn a_client_that_takes_in_nothing_is_cut_and_others_go_on() {
     assert_eq!(lost, 100, "all that bob did not read is accounted for");
 }
 
-#[tokio::test]
-async fn a_flood_of_pings_is_answered_as_fast_as_it_is_read() {
+/// Sends bob numbered packets of 1400 bytes, and returns how long it took until he had them all.
+async fn time_of_packets(relay: &Relay, packets: u64) -> Duration {
+    let (mut alice, mut bob) = (join(relay, 1).await, join(relay, 2).await);
+    let (alice_key, bob_key) = (alice.key, bob.key);
+    let start = Instant::now();
+    let sending = tokio::spawn(async move {
+        for number in 0..packets {
+            let mut payload = [0; 1400];
+            payload[..8].copy_from_slice(&number.to_be_bytes());
+            alice.send(bob_key, &payload).await;
+        }
+        alice
+    });
+    for number in 0..packets {
+        let mut payload = vec![0; 1400];
+        payload[..8].copy_from_slice(&number.to_be_bytes());
+        let mut event = bob.next().await.expect("a frame");
+        if event == Event::KeepAlive {
+            event = bob.next().await.expect("a frame");
+        }
+        assert_eq!(event, Event::Packet(alice_key, payload));
+    }
+    drop(sending.await.expect("the relay reads"));
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_more_than_it_may_is_read_later_and_loses_nothing() {
     let relay = relay();
-    let mut alice = Client::log_in(open(&relay, 64), &node(1)).await.expect("login");
-    for number in 0..1000_u64 {
-        alice.send_frame(&ClientFrame::Ping(number.to_be_bytes())).await;
-    }
-    alice.send_frame(&ClientFrame::NotePreferred(true)).await;
-    while relay.stats().home_clients.load(Ordering::Relaxed) == 0 {
-        tokio::task::yield_now().await;
-    }
-    // Those on their way, the one being written, the one that waits: no pong for every ping.
-    let mut pongs = 0;
-    while let Ok(event) = tokio::time::timeout(Duration::from_millis(200), alice.next()).await {
-        assert!(matches!(event.expect("a frame"), Event::Pong(_)));
-        pongs += 1;
-    }
-    assert!((1..20).contains(&pongs), "{pongs} pongs");
+    assert!(time_of_packets(&relay, 500).await < Duration::from_millis(10));
+    let rate = Rate { per_second: 100_000, burst: 0 };
+    relay.set_limits(Limits { client: Some(rate), ..Limits::default() });
+    let took = time_of_packets(&relay, 500).await;
+    // With 37 bytes around each of them, and a burst of the longest frame.
+    assert!((5500..=6600).contains(&took.as_millis()), "{took:?}");
+    let waits = relay.stats().rate_waits.load(Ordering::Relaxed);
+    assert!((5..100).contains(&waits), "{waits}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_rate_is_felt_at_once() {
+    let relay = relay();
+    let limits =
+        |per_second| Limits { client: Some(Rate { per_second, burst: 0 }), ..Limits::default() };
+    relay.set_limits(limits(1));
+    let changed = relay.clone();
+    tokio::spawn(async move {
+        sleep(Duration::from_mins(1)).await;
+        changed.set_limits(limits(10_000_000));
+    });
+    let took = time_of_packets(&relay, 2000).await;
+    // What has been read at the slowest rate that there is has to be paid for.
+    let longest = CLIENT_BURST_MIN / CLIENT_RATE_MIN + 1;
+    assert!((60..=60 + longest).contains(&took.as_secs()), "{took:?}");
 }
 
 #[tokio::test]
-async fn malformed_frames_close_the_connection() {
+async fn clients_are_told_their_rate() {
     let relay = relay();
-    for bytes in [
-        &[0x04, 0xff, 0xff, 0xff, 0xff][..], // a packet of four gigabytes
-        &[0x04, 0, 0, 0, 31],                // a packet without destination
-        &[0x04, 0, 1, 0, 33],                // a packet one byte too long
-        &[0x07, 0, 0, 0, 2],                 // two bytes of preference
-        &[0x12, 0, 0, 0, 7],                 // a short ping
-        &[0x12, 0, 0, 3, 0xe9],              // a long ping
-        &[0x99, 0x7f, 0, 0, 0],              // an unknown frame that does not end
-        &[0x10, 0, 0, 0, 0],                 // watch, without the mesh key
-        &[[0x11, 0, 0, 0, 32].as_slice(), &[7; 32]].concat(), // close a peer
-        &[[0x0a, 0, 0, 0, 64].as_slice(), &[7; 64]].concat(), // forward
-    ] {
-        let mut alice = join(&relay, 1).await;
-        alice.write(bytes).await.expect("the relay reads");
-        assert_eq!(alice.closed().await, [], "{bytes:02x?}");
-    }
-    join(&relay, 1).await.expect_silence().await;
-}
-
-#[tokio::test]
-async fn unknown_frames_are_passed_over() {
-    let relay = relay();
-    let mut alice = join(&relay, 1).await;
-    let mut unknown = vec![0x99];
-    unknown.extend_from_slice(&500_000_u32.to_be_bytes());
-    unknown.resize(5 + 500_000, 0x04);
-    alice.write(&unknown).await.expect("the relay reads");
-    alice.expect_silence().await;
-}
-
-#[tokio::test]
-async fn malformed_logins_are_refused() {
-    let relay = relay();
-    let login = ClientLogin::new(&node(1), &relay.public_key()).expect("login");
+    let rate = Rate { per_second: 1_000_000, burst: u64::MAX };
+    relay.set_limits(Limits { client: Some(rate), ..Limits::default() });
+    let (mut io, key) = (open(&relay, 4096), node(1));
+    let login = ClientLogin::new(&key, &relay.public_key()).expect("login");
     let mut hello = Vec::new();
-    login.encode_client_info([1; 24], &ClientInfo::default(), &mut hello);
-    let mut all_zero = hello.clone();
-    all_zero[5..37].fill(0);
-    let mut stolen = hello.clone();
-    stolen[5..37].copy_from_slice(node(2).public().as_bytes());
-    let mut tampered = hello;
-    tampered[70] ^= 1;
-    let before = [0x04, 0, 0, 0, 32].to_vec();
-    let endless = [0x02, 0, 5, 0, 0].to_vec();
-    for bytes in [all_zero, stolen, tampered, before, endless, b"GET / HTTP/1.1\r\n".to_vec()] {
-        let mut io = open(&relay, 4096);
-        io.write_all(&bytes).await.expect("the relay reads");
-        end_of(&mut io).await;
+    login.encode_client_info([1; 24], &mesh_derp::ClientInfo::default(), &mut hello);
+    io.write_all(&hello).await.expect("the relay reads");
+    let mut client = Client::new(io, &key);
+    client.expect(Event::ServerKey(relay.public_key())).await;
+    let Event::ServerInfo(sealed) = client.next().await.expect("a frame") else {
+        panic!("no server info")
+    };
+    let info = login.open_server_info(&sealed).expect("server info");
+    assert_eq!(info.token_bucket_bytes_per_second, 1_000_000);
+    // The Rust client has 32 bits for it.
+    assert_eq!(info.token_bucket_bytes_burst, 0x7fff_ffff);
+}
+
+#[tokio::test]
+async fn more_connections_than_are_accepted_are_closed_at_once() {
+    let relay = relay();
+    relay
+        .set_limits(Limits { accept: Some(Rate { per_second: 1, burst: 3 }), ..Limits::default() });
+    let service = relay.spawn_plain_listener(([127, 0, 0, 1], 0).into()).await.expect("a port");
+    let start = Instant::now();
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        streams.push(TcpStream::connect(service.local_addr()).await.expect("TCP"));
     }
-    assert_eq!(relay.stats().logins.load(Ordering::Relaxed), 0);
-    assert!(!relay.is_connected(&NodePublic::default()));
+    let stats = relay.stats();
+    let refused = || stats.refused(Refusal::AcceptRate).load(Ordering::Relaxed);
+    let accepted = || stats.connections.load(Ordering::Relaxed);
+    while refused() + accepted() < 20 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!((3..=4 + start.elapsed().as_secs()).contains(&accepted()), "{}", accepted());
+    let mut last = streams.pop().expect("the last");
+    assert!(matches!(last.read(&mut [0]).await, Ok(0) | Err(_)));
+
+    relay.set_limits(Limits::default());
+    let mut io = TcpStream::connect(service.local_addr()).await.expect("TCP");
+    io.write_all(b"GET /derp/probe HTTP/1.0\r\n\r\n").await.expect("the relay reads");
+    let mut answer = String::new();
+    io.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 }

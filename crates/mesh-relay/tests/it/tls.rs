@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use anyhow::{Context, ensure};
 use mesh_derp::{ClientInfo, ClientLogin, PacketKind};
 use mesh_keys::{DerpPrivate, NodePublic};
-use mesh_relay::{Certificate, Relay, ServiceHandle, generate_self_signed};
+use mesh_relay::{Certificate, Limits, Refusal, Relay, ServiceHandle, generate_self_signed};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, version};
@@ -107,33 +107,38 @@ async fn two_clients_talk_over_tls() {
         bob.send(alice.key, &payload).await;
         alice.expect(Event::Packet(bob.key, payload)).await;
     }
-    assert_eq!(door.relay.stats().sent.get(PacketKind::Data).packets, 400);
+    // Counted behind the write, which the client may see first.
+    while door.relay.stats().sent.get(PacketKind::Data).packets < 400 {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(door.relay.stats().connections.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]
 async fn one_connection_may_ask_several_times_before_it_upgrades() {
     let door = door().await;
-    for version in [&version::TLS12, &version::TLS13] {
-        let mut io = door.connect(version).await.expect("TLS");
-        for (request, status) in [
-            ("GET /derp/latency-check", "200 OK"),
-            ("HEAD /derp/probe", "200 OK"),
-            ("GET /generate_204", "204 No Content"),
-            ("HEAD /nowhere", "404 Not Found"),
-            ("HEAD /derp", "426 Upgrade Required"),
-        ] {
-            let head = format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n");
-            io.write_all(head.as_bytes()).await.expect("the relay reads");
-            let answer = read_head(&mut io).await.expect("an answer");
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {answer}");
-        }
-        io.write_all(b"GET /derp HTTP/1.1\r\nUpgrade: DERP\r\n\r\n")
-            .await
-            .expect("the relay reads");
-        read_head(&mut io).await.expect("an answer");
-        Client::log_in(io, &node(1)).await.expect("login").expect_silence().await;
+    let mut io = door.connect(&version::TLS13).await.expect("TLS");
+    for (request, status) in [
+        ("GET /derp/latency-check", "200 OK"),
+        ("HEAD /derp/probe", "200 OK"),
+        ("GET /generate_204", "204 No Content"),
+        ("HEAD /nowhere", "404 Not Found"),
+        ("HEAD /derp", "426 Upgrade Required"),
+    ] {
+        let head = format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n");
+        io.write_all(head.as_bytes()).await.expect("the relay reads");
+        let answer = read_head(&mut io).await.expect("an answer");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {answer}");
     }
+    io.write_all(b"GET /derp HTTP/1.1\r\nUpgrade: DERP\r\n\r\n").await.expect("the relay reads");
+    read_head(&mut io).await.expect("an answer");
+    Client::log_in(io, &node(1)).await.expect("login").expect_silence().await;
+}
+
+#[tokio::test]
+async fn who_speaks_older_tls_is_told_so() {
+    let error = door().await.connect(&version::TLS12).await.expect_err("an alert");
+    assert!(error.to_string().contains("ProtocolVersion"), "{error}");
 }
 
 #[tokio::test]
@@ -152,6 +157,30 @@ async fn nonsense_is_hung_up_on() {
         let _ = plain.read_to_end(&mut rest).await;
     }
     door.join(1).await.expect("login").expect_silence().await;
+    let refused = |reason| door.relay.stats().refused(reason).load(Ordering::Relaxed);
+    assert_eq!((refused(Refusal::Http), refused(Refusal::Tls)), (3, 3));
+}
+
+/// From one address, as it has to be here: they are in one another's way, and in nobody else's.
+#[tokio::test]
+async fn clients_get_in_beside_handshakes_that_do_not_go_on() {
+    let door = door().await;
+    door.relay.set_limits(Limits { pre_login_max: 50, ..Limits::default() });
+    let mut half_open = Vec::new();
+    for number in 0..200 {
+        let mut io = TcpStream::connect(door.service.local_addr()).await.expect("TCP");
+        if number % 2 == 0 {
+            // The beginning of a handshake.
+            io.write_all(b"\x16\x03\x01\x05\0\x01\0").await.expect("the relay reads");
+        }
+        half_open.push(io);
+    }
+    door.join(1).await.expect("login").expect_silence().await;
+    door.join_fast(2).await.expect("login").expect_silence().await;
+    let displaced = door.relay.stats().refused(Refusal::Displaced);
+    while displaced.load(Ordering::Relaxed) < 150 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

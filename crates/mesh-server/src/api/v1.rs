@@ -8,6 +8,8 @@
 
 mod api_keys;
 mod auth;
+mod derp_map;
+mod derp_nodes;
 mod health;
 mod nodes;
 mod policy;
@@ -57,6 +59,8 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/apikey", get(api_keys::list).post(api_keys::create).delete(api_keys::delete))
         .route("/apikey/expire", post(api_keys::expire))
         .route("/apikey/{prefix}", delete(api_keys::delete_by_prefix))
+        .route("/derp/map", get(derp_map::show))
+        .route("/derp/nodekey", get(derp_nodes::follow))
         .route("/auth/register", post(auth::register))
         .route("/auth/approve", post(auth::approve))
         .route("/auth/reject", post(auth::reject))

@@ -9,6 +9,7 @@ use mesh_server::metrics::{Metrics, register_population};
 use mesh_server::operator_router;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::server::{TestServer, map_request};
@@ -26,6 +27,8 @@ async fn ask(server: &TestServer, path: &str) -> (StatusCode, Value) {
         policy_file: None,
         metrics: Metrics::default(),
         body_bytes_max: 1024,
+        contexts: app.contexts.clone(),
+        stop: CancellationToken::new(),
     };
     let started_at = server.clock.now();
     let debug = DebugState { app: app.clone(), settings: [].into(), started_at };

@@ -6,6 +6,7 @@ mod alarms;
 mod api;
 mod channel;
 mod debug;
+mod derp_nodes;
 mod http;
 mod machine;
 mod public;

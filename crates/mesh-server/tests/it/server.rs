@@ -82,8 +82,8 @@ pub(crate) struct TestServer {
     stop: CancellationToken,
     connections: TaskTracker,
     channels: TaskTracker,
-    /// Streams end with it.
-    _contexts: watch::Sender<Arc<MapContext>>,
+    /// What clients are told of relays and DNS. Streams end with it.
+    pub(crate) contexts: watch::Sender<Arc<MapContext>>,
     alarms: Alarms,
 }
 
@@ -172,7 +172,7 @@ impl TestServer {
             stop,
             connections,
             channels,
-            _contexts: context_writer,
+            contexts: context_writer,
             alarms,
         }
     }

@@ -13,8 +13,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use super::derp_map::MapAge;
+
 /// What the names of our metrics begin with.
-const PREFIX: &str = "meshcontrol";
+pub(crate) const PREFIX: &str = "meshcontrol";
 
 /// Measurements of all parts, and the registry that shows them.
 pub(crate) struct Metrics {
@@ -26,12 +28,8 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(ProcessCollector));
+        let mut registry = base();
         let ours = registry.sub_registry_with_prefix(PREFIX);
-        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        ours.register("build", "Which program this is", version);
-        ours.register_collector(Box::new(RuntimeCollector(tokio::runtime::Handle::current())));
         let store = mesh_store::Metrics::register(ours);
         let streamer = mesh_streamer::Metrics::register(ours);
         let server = mesh_server::metrics::Metrics::register(ours);
@@ -39,14 +37,31 @@ impl Metrics {
     }
 
     /// The registry with everything in it, once the parts are there that are asked only when somebody looks.
-    pub(crate) fn into_registry(mut self, app: &App, relay: Option<&Relay>) -> Registry {
+    pub(crate) fn into_registry(
+        mut self,
+        app: &App,
+        relay: Option<&Relay>,
+        map_age: MapAge,
+    ) -> Registry {
         let ours = self.registry.sub_registry_with_prefix(PREFIX);
+        map_age.register(ours);
         if let Some(relay) = relay {
             mesh_relay::metrics::register(relay.stats().clone(), ours);
         }
         register_population(app.clone(), ours);
         self.registry
     }
+}
+
+/// A registry with what every server of this program tells: of itself, its runtime and its process.
+pub(crate) fn base() -> Registry {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(ProcessCollector));
+    let ours = registry.sub_registry_with_prefix(PREFIX);
+    let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    ours.register("build", "Which program this is", version);
+    ours.register_collector(Box::new(RuntimeCollector(tokio::runtime::Handle::current())));
+    registry
 }
 
 /// The runtime that all tasks share.

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod connection;
+mod derp;
+mod derp_map;
 mod errors;
 mod fake;
 mod help;

@@ -35,11 +35,11 @@ impl Place {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
 
@@ -59,7 +59,14 @@ impl Place {
 
     /// A server that answers.
     pub(crate) fn serve(&self, policy: &str) -> Served<'_> {
-        let mut served = Served { place: self, process: self.command(policy).spawn().unwrap() };
+        self.serve_with(policy, &[])
+    }
+
+    /// One with more variables in its environment.
+    pub(crate) fn serve_with(&self, policy: &str, variables: &[(&str, &str)]) -> Served<'_> {
+        let command = &mut self.command(policy);
+        let process = command.envs(variables.iter().copied()).spawn().unwrap();
+        let mut served = Served { place: self, process };
         while UnixStream::connect(self.path("socket")).is_err() {
             let ended = served.process.try_wait().unwrap();
             assert_eq!(ended, None, "it does not start: {}", self.log());
@@ -69,7 +76,7 @@ impl Place {
     }
 
     /// What a server says that does not start.
-    fn refuses(&self, policy: &str) -> String {
+    pub(crate) fn refuses(&self, policy: &str) -> String {
         let status = self.command(policy).status().unwrap();
         assert_eq!(status.code(), Some(1), "{}", self.log());
         self.log()
@@ -106,7 +113,7 @@ impl Place {
             .block_on(damage);
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap()
     }
 }
@@ -118,7 +125,7 @@ pub(crate) struct Served<'p> {
 }
 
 impl Served<'_> {
-    fn until(&self, what: &str, holds: impl Fn() -> bool) {
+    pub(crate) fn until(&self, what: &str, holds: impl Fn() -> bool) {
         let deadline = Instant::now() + SOON;
         while !holds() {
             assert!(Instant::now() < deadline, "{what}: {}", self.place.log());
@@ -173,7 +180,7 @@ impl Served<'_> {
     }
 
     /// Ends it as a service manager does.
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.signal("TERM");
         assert!(self.process.wait().unwrap().success(), "{}", self.place.log());
     }

@@ -21,12 +21,6 @@ use crate::command::{cargo, execute, output, target_dir};
 use crate::go::Go;
 use crate::phases::Phases;
 
-/// The module that has Go's relay among its tools.
-const MODULE: &str = "integration/tsnet";
-
-/// Go's relay.
-const DERPER: &str = "tailscale.com/cmd/derper";
-
 /// What `derpload` knows, but for the one that needs two relays.
 const WORKLOADS: [&str; 7] =
     ["throughput", "load", "overload", "login", "storm", "slow", "hostile"];
@@ -68,7 +62,7 @@ struct Side {
 /// Where a relay comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Origin {
-    /// Our server, which has one.
+    /// Ours, `meshcontrol derp`.
     Meshcontrol(PathBuf),
     /// Go's relay; without a path it has to be built.
     Derper(Option<PathBuf>),
@@ -104,7 +98,7 @@ impl FromStr for Side {
 impl Side {
     /// Whether two of them make a mesh.
     fn can_mesh(&self) -> bool {
-        matches!(self.origin, Origin::Derper(_))
+        !matches!(self.origin, Origin::Running(_))
     }
 
     /// What it calls itself.
@@ -167,7 +161,7 @@ fn built(side: &Side, target: &Path, phases: &mut Phases) -> Result<Side> {
     }
     let binary = target.join("drivers/derper");
     let go = Go::find()?;
-    phases.run("build Go's relay", || go.build_tool(MODULE, DERPER, &binary))?;
+    phases.run("build Go's relay", || go.build_derper(&binary))?;
     Ok(Side { name: side.name.clone(), origin: Origin::Derper(Some(binary)) })
 }
 

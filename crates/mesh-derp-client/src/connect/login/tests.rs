@@ -31,7 +31,7 @@ async fn check(answer: &[u8], expected: &str) {
     let (mut ours, mut theirs) = duplex(1 << 20);
     theirs.write_all(answer).await.expect("room");
     theirs.shutdown().await.expect("a stream in memory");
-    let login = async { log_in(&mut ours, "relay.example", &node()).await };
+    let login = async { log_in(&mut ours, "relay.example", &node(), None).await };
     let login = timeout(Duration::from_secs(10), login).await.expect("an end");
     let error = login.expect_err("no relay");
     assert_eq!(tell(&error), expected);
@@ -49,8 +49,8 @@ async fn log_in_to(admission: impl Admission) -> (Relay, Result<BytesMut, Connec
     let relay = Relay::new(relay_key(), Arc::new(admission), CancellationToken::new());
     let (mut ours, theirs) = duplex(4096);
     let serving = relay.clone();
-    tokio::spawn(async move { serving.serve_connection(theirs).await });
-    let login = log_in(&mut ours, "relay.example", &node()).await;
+    tokio::spawn(async move { serving.serve_connection(theirs, None).await });
+    let login = log_in(&mut ours, "relay.example", &node(), None).await.map(|(_, input)| input);
     assert_eq!(relay.is_connected(&node().public()), login.is_ok());
     (relay, login)
 }
@@ -71,7 +71,7 @@ async fn a_relay_that_does_not_admit_us_hangs_up() {
 
 #[tokio::test]
 async fn what_comes_right_behind_the_login_is_kept() {
-    let login = ServerLogin::new(relay_key());
+    let login = ServerLogin::new(relay_key(), None);
     let (mut ours, mut theirs) = duplex(4096);
     let relay = tokio::spawn(async move {
         let mut head = vec![0; 4096];
@@ -93,11 +93,12 @@ async fn what_comes_right_behind_the_login_is_kept() {
         assert_eq!(client.key, node().public());
         assert_eq!((client.info.version, client.info.can_ack_pings), (2, true));
         let mut out = Vec::new();
-        client.encode_server_info([9; NONCE_BYTES], &mut out);
+        client.encode_server_info(None, [9; NONCE_BYTES], &mut out);
         ServerFrame::KeepAlive.encode(&mut out);
         theirs.write_all(&out).await.expect("the client reads");
     });
-    let rest = log_in(&mut ours, "relay.example", &node()).await.expect("login");
+    let (key, rest) = log_in(&mut ours, "relay.example", &node(), None).await.expect("login");
+    assert_eq!(key, relay_key().public());
     assert_eq!(&rest[..], [6, 0, 0, 0, 0]);
     relay.await.expect("no panic");
 }

@@ -17,11 +17,13 @@ use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
 use mesh_keys::{MachinePublic, NetworkLockPublic, NodePublic};
 use mesh_model::{AuthId, Clock, Hostinfo, Node, PreauthKeyId, TailnetId};
+use mesh_netmap::MapContext;
 use mesh_server::api::{Access, AppState, PolicyFile, Source, router};
 use mesh_server::metrics::Metrics;
 use mesh_server::secrets::{Attempts, HashCost, Verifier};
 use mesh_state::{Batch, Command, Loaded, Outcome, Registration, Settings, State};
 use mesh_store::{Handle, Persist, PersistError, Writer};
+use mesh_wire::{DerpMap, DerpRegion, DerpRegionId};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -52,6 +54,14 @@ fn verifier() -> Arc<Verifier> {
     Arc::new(Verifier::new(HashCost::new(8, 1).unwrap()).unwrap())
 }
 
+/// What clients are told: one region, which has no name.
+fn context() -> MapContext {
+    let id = DerpRegionId(900);
+    let region = DerpRegion { region_id: id, ..DerpRegion::default() };
+    let derp_map = DerpMap { regions: Some([(id, region)].into()), ..DerpMap::default() };
+    MapContext { derp_map: Arc::new(derp_map), ..MapContext::default() }
+}
+
 impl Server {
     /// An empty tailnet at 2026-01-01.
     pub(super) fn start() -> Self {
@@ -76,7 +86,9 @@ impl Server {
             policy_file: None,
             access: Access::Everybody,
             metrics: Metrics::default(),
+            contexts: watch::channel(Arc::new(context())).1,
             body_bytes_max: BODY_BYTES_MAX,
+            stop: stop.clone(),
         };
         Self { state, clock, database, _stop: stop.drop_guard() }
     }

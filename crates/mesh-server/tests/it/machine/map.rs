@@ -1,7 +1,10 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{Method, StatusCode};
 use mesh_client::{ControlClient, MapStream, RequestError};
+use mesh_netmap::MapContext;
+use mesh_server::derp_map::{DerpSource, merge};
 use mesh_state::Command;
 use mesh_testkit::{at, disco_key, node_key};
 use mesh_wire::{CapabilityVersion, DerpRegionId, Hostinfo, MapRequest, MapResponse, NetInfo};
@@ -73,6 +76,24 @@ async fn a_stream_begins_with_everything_and_goes_on_with_changes() {
         changed = next(&mut stream).await.peers_changed;
     }
     assert_eq!(changed[0].key, node_key(3));
+}
+
+#[tokio::test]
+async fn another_derp_map_reaches_whoever_is_connected() {
+    let server = TestServer::start().await;
+    let client = announce(&server, 1).await;
+    let mut stream = open(&client, &map_request(1)).await;
+    next(&mut stream).await;
+    let said = b"regions: {901: {nodes: [{name: 901a, hostname: derp.example.com}]}}";
+    let map = Arc::new(merge(&[], &[DerpSource::parse_sound(said).unwrap()]).unwrap());
+    server.contexts.send_modify(|context| {
+        *context = Arc::new(MapContext { derp_map: map.clone(), ..MapContext::clone(context) });
+    });
+    let mut told = None;
+    while told.is_none() {
+        told = next(&mut stream).await.derp_map;
+    }
+    assert_eq!(told, Some(map));
 }
 
 #[tokio::test]

@@ -1,4 +1,9 @@
-use crate::server::TestServer;
+use futures_util::StreamExt as _;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+
+use crate::server::{TestServer, within};
 
 #[tokio::test]
 async fn the_version_is_told() {
@@ -51,4 +56,14 @@ async fn a_relay_that_is_measured_answers() {
         assert_eq!(answer.header("access-control-allow-origin"), "*");
     }
     assert_eq!(server.get("/derp").await.status, 426);
+}
+
+#[tokio::test]
+async fn a_browser_comes_to_the_relay_by_websocket() {
+    let server = TestServer::start().await;
+    let mut request = "ws://test/derp".into_client_request().unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("derp"));
+    let (mut socket, _) = client_async(request, server.connect().await).await.unwrap();
+    let greeting = within(socket.next()).await.unwrap().unwrap().into_data();
+    assert!(greeting.starts_with("\x01\0\0\0\x28DERP🔑".as_bytes()), "{greeting:?}");
 }

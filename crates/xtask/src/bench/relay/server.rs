@@ -1,5 +1,6 @@
 //! Relays under test: in a directory of their own, on a core of their own, gone when dropped.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -33,6 +34,8 @@ pub(super) struct Relays {
     directory: TempDir,
     addrs: Vec<SocketAddr>,
     children: Vec<Child>,
+    /// By which relays of ours know each other.
+    pin: Option<String>,
 }
 
 impl Relays {
@@ -42,13 +45,16 @@ impl Relays {
     /// One of them does not; its log is part of the message.
     pub(super) fn start(side: &Side, count: usize) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("meshcontrol-relay-").tempdir()?;
-        let mut relays = Self { directory, addrs: Vec::new(), children: Vec::new() };
+        let mut relays = Self { directory, addrs: Vec::new(), children: Vec::new(), pin: None };
         if let Origin::Running(addr) = side.origin {
             relays.addrs.push(addr);
             return Ok(relays);
         }
         for _ in 0..count {
             relays.addrs.push(format!("{HOST}:{}", listen_port()?).parse()?);
+        }
+        if count > 1 && matches!(side.origin, Origin::Meshcontrol(_)) {
+            relays.share_certificate(side)?;
         }
         for number in 0..count {
             let command = relays.command(side, number)?;
@@ -97,15 +103,52 @@ impl Relays {
     }
 
     fn meshcontrol(&self, binary: &Path, number: usize) -> Result<Vec<String>> {
-        let (addr, http, stun) = (self.addrs[number], listen_port()?, listen_port()?);
-        let config = format!(
-            "listen_addr: {HOST}:{http}\nmetrics_listen_addr: \"\"\nderp:\n  server:\n    verify_clients: false\n    \
-             listen_addr: {addr}\n    stun_listen_addr: {HOST}:{stun}\n"
+        let addr = self.addrs[number];
+        let mut config = format!(
+            "metrics_listen_addr: \"\"\nderp:\n  server:\n    hostname: {HOST}\n    verify_clients: false\n    \
+             listen_addr: {addr}\n    stun_listen_addr: \"\"\n"
         );
-        let path = self.path("meshcontrol.yaml");
+        if let Some(pin) = &self.pin {
+            let key = self.path("mesh.key");
+            fs::write(&key, MESH_KEY)?;
+            write!(config, "    mesh:\n      key_path: {key}\n      with:\n")?;
+            for other in self.addrs.iter().filter(|other| **other != addr) {
+                writeln!(config, "        - {other} {pin}")?;
+            }
+        }
+        let path = self.path(&format!("meshcontrol-{number}.yaml"));
         fs::write(&path, config)?;
-        let words = [&binary.display().to_string(), "serve", "--config", &path, "--data-dir"];
-        Ok(words.into_iter().map(str::to_owned).chain([self.path("data")]).collect())
+        let words = [&binary.display().to_string(), "derp", "--config", &path, "--data-dir"];
+        Ok(words.into_iter().map(str::to_owned).chain([self.data(number)]).collect())
+    }
+
+    /// Where a relay of ours keeps its key and its certificate.
+    fn data(&self, number: usize) -> String {
+        self.path(&format!("data-{number}"))
+    }
+
+    /// Has one of ours make a certificate for all, by whose pin they will know each other.
+    fn share_certificate(&mut self, side: &Side) -> Result<()> {
+        const CERTIFICATE: &str = "derp_certificate.pem";
+        let mut first = self.command(side, 0)?.spawn()?;
+        let made = Path::new(&self.data(0)).join(CERTIFICATE);
+        let deadline = Instant::now() + START_MAX;
+        self.pin = loop {
+            if let Some(pin) = self.log().split_whitespace().find_map(pin_in) {
+                break Some(pin);
+            }
+            if Instant::now() > deadline {
+                bail!("the relay does not start:\n{}", self.log());
+            }
+            sleep(LOOK_EVERY);
+        };
+        first.kill()?;
+        first.wait()?;
+        for number in 1..self.addrs.len() {
+            fs::create_dir_all(self.data(number))?;
+            fs::copy(&made, Path::new(&self.data(number)).join(CERTIFICATE))?;
+        }
+        Ok(())
     }
 
     fn derper(&self, binary: &Path, number: usize) -> Result<Vec<String>> {
@@ -151,6 +194,11 @@ impl Drop for Relays {
             let _ = child.wait();
         }
     }
+}
+
+/// The pin of a certificate, as a relay of ours prints it at the end of a sentence.
+fn pin_in(word: &str) -> Option<String> {
+    word.starts_with("sha256-raw:").then(|| word.trim_end_matches('.').to_owned())
 }
 
 /// Starts a process that stays on one core, with all its threads: it inherits that from us.

@@ -1,5 +1,6 @@
 mod api_keys;
 mod auth;
+mod derp_map;
 mod nodes;
 mod policy;
 mod preauth_keys;
