@@ -10,6 +10,8 @@ pub(crate) const TSNET: &str = "MESHCONTROL_TEST_TSNET";
 pub(crate) const TSNET_OLD: &str = "MESHCONTROL_TEST_TSNET_OLD";
 /// The driver of the `tailscale` crate.
 pub(crate) const TAILSCALE_RS: &str = "MESHCONTROL_TEST_TAILSCALE_RS";
+/// Go's relay.
+pub(crate) const DERPER: &str = "MESHCONTROL_TEST_DERPER";
 /// The driver of the bundled node, which Cargo builds with the scenarios and names to them.
 pub(crate) const OURS: &str = "CARGO_BIN_EXE_ours";
 /// The program that fills a database with a synthetic tailnet.

@@ -25,6 +25,7 @@ use crate::lab::Lab;
 use crate::log::{self, LogLine};
 use crate::outage::{self, Outage};
 use crate::ports;
+use crate::relay;
 use crate::usage::Usage;
 
 /// The name of the server's log in the lab.
@@ -53,6 +54,8 @@ pub struct Setup {
     pub tls: bool,
     /// Its DERP map tells clients not to check the relay's certificate, for the client that cannot pin one.
     pub unchecked_relay: bool,
+    /// It is no relay itself: its DERP map is what [`crate::write_derp_map`] wrote last, also before it starts.
+    pub relays_apart: bool,
     /// Its policy is a file, with this text at first; otherwise the policy is in the database.
     pub policy_file: Option<&'static str>,
     /// How many synthetic nodes are in its tailnet before it first starts; all of them are offline for ever.
@@ -66,6 +69,7 @@ pub struct Server<'a> {
     binary: String,
     data: PathBuf,
     listen: SocketAddr,
+    relay: SocketAddr,
     environment: Vec<(&'static str, String)>,
     authority: Option<Authority>,
     synthetic_nodes: u32,
@@ -144,6 +148,11 @@ impl<'a> Server<'a> {
             let automatic = "MESHCONTROL_DERP_SERVER_AUTOMATICALLY_ADD_EMBEDDED_DERP_REGION";
             environment.push((automatic, "false".to_owned()));
         }
+        if setup.relays_apart {
+            let map = relay::map_path(&data).display().to_string();
+            environment.push(("MESHCONTROL_DERP_PATHS", map));
+            environment.push(("MESHCONTROL_DERP_SERVER_ENABLED", "false".to_owned()));
+        }
         if let Some(text) = setup.policy_file {
             let path = data.join(POLICY_FILE);
             fs::write(&path, text)?;
@@ -154,6 +163,7 @@ impl<'a> Server<'a> {
             binary: environment::required(environment::BINARY)?,
             data,
             listen,
+            relay,
             environment,
             authority,
             synthetic_nodes: setup.synthetic_nodes,
@@ -222,6 +232,11 @@ impl<'a> Server<'a> {
     pub fn url(&self) -> String {
         let scheme = if self.authority.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.listen)
+    }
+
+    /// Where its own relay listens.
+    pub fn relay_port(&self) -> u16 {
+        self.relay.port()
     }
 
     /// How clients of our own reach it without TLS.
@@ -328,6 +343,13 @@ impl<'a> Server<'a> {
         found.with_context(|| format!("no node {given_name}, only {names:?}"))
     }
 
+    /// The node with this key.
+    pub async fn node_of(&self, key: &NodePublic) -> Result<NodeRecord> {
+        let key = key.to_string();
+        let found = self.nodes().await?.into_iter().find(|node| node.node_key == key);
+        found.with_context(|| format!("no node has {key}"))
+    }
+
     /// Fails unless all who were let in are there, and no address twice.
     pub async fn check_kept(&self, let_in: &BTreeSet<NodePublic>) -> Result<()> {
         let nodes = self.nodes().await?;
@@ -390,7 +412,7 @@ impl<'a> Server<'a> {
     }
 }
 
-async fn signal(process: &Child, name: &str) -> Result<()> {
+pub(crate) async fn signal(process: &Child, name: &str) -> Result<()> {
     let pid = process.id().context("the server has ended by itself")?;
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().await?;
     ensure!(sent.success(), "the server cannot be signalled");

@@ -12,6 +12,9 @@ const STEPS: u64 = 100;
 /// Connections at once, but for those that a storm begins with.
 const CONNECTIONS_MAX: usize = 12;
 
+/// Most packets that are sent at once, mostly.
+const BURST_USUALLY: u64 = 12;
+
 /// The clients of a crowd: more than a connection remembers without looking whom it may forget.
 const CROWD: Key = 80;
 
@@ -20,7 +23,7 @@ const CROWD: Key = 80;
 pub(crate) struct Storm {
     /// How many keys there are.
     keys: Key,
-    /// Most packets that are sent at once, and how many bytes longer than they need be.
+    /// Most packets that are sent at once, now and then, and how many bytes longer than they need be.
     burst_max: u64,
     padding_max: u64,
 }
@@ -34,7 +37,7 @@ impl Storm {
         let (burst_max, padding_max) = match dice.below(20) {
             0 => (1200, 20),
             1 => (40, PACKET_BYTES_MAX as u64 - 80),
-            _ => (12, 1400),
+            _ => (BURST_USUALLY, 1400),
         };
         for key in 0..keys {
             world.join(key);
@@ -65,7 +68,8 @@ impl Storm {
         let Some(id) = any(world, Link::is_client) else { return };
         let keys = [self.any_key(world), self.any_key(world)];
         let is_disco = world.dice.chance(30);
-        for _ in 0..=world.dice.below(self.burst_max) {
+        let burst_max = if world.dice.chance(20) { self.burst_max } else { BURST_USUALLY };
+        for _ in 0..=world.dice.below(burst_max) {
             let to = world.dice.pick(&keys);
             let padding = world.dice.below(self.padding_max + 1);
             let is_disco = is_disco != world.dice.chance(5);

@@ -60,7 +60,7 @@ pub(crate) struct World {
     keys: Vec<Key>,
     ledger: Ledger,
     moment: Moment,
-    /// All keys that ever sent.
+    /// All keys that ever connected: as many may send.
     senders: BTreeSet<Key>,
 }
 
