@@ -163,6 +163,7 @@ mod tests {
             peer(5).key,
             peer(4).key,
             b"packet",
+            true,
         );
         let counts = link.leave();
         assert!(!has(4));

@@ -81,13 +81,7 @@ impl Outbox {
     }
 
     /// Queues a packet from `src`. Returns the packets that had to go for it.
-    ///
-    /// A pending notice that `src` is gone is forgotten: it came back, and the notice would reach the
-    /// client after this packet.
     pub fn push_packet(&mut self, kind: PacketKind, src: NodePublic, payload: &[u8]) -> Tally {
-        if !self.gone.is_empty() {
-            self.gone.remove(&src);
-        }
         let frame = ServerFrame::RecvPacket { src, payload };
         let sizes = [AROUND_PACKET_BYTES + payload.len(), payload.len()];
         self.push(kind, src, TO_CLIENT, sizes, |out| frame.encode(out))
@@ -138,6 +132,20 @@ impl Outbox {
         let behind = [self.disco.end(), quiet, bulk];
         self.gone.insert(key, (reason, self.notice_count));
         self.notices.push_back(Notice { key, number: self.notice_count, behind });
+    }
+
+    /// Forgets a notice that waits: the peer is not gone, or is back.
+    pub fn forget_gone(&mut self, key: &NodePublic) {
+        if !self.gone.is_empty() {
+            self.gone.remove(key);
+        }
+    }
+
+    /// Puts a notice that waits behind all that waits now: a packet of the peer has come late.
+    pub fn postpone_gone(&mut self, key: &NodePublic) {
+        if let Some(&(reason, _)) = self.gone.get(key) {
+            self.push_gone(*key, reason);
+        }
     }
 
     /// Queues, for a client that watches the relay, that `key` has come or left (`None`). What waited to be

@@ -131,7 +131,7 @@ impl Session {
         if route.leads_away() {
             self.counts.forwarded[kind as usize].add(payload.len());
         }
-        let pushed = route.push(kind, self.client.key(), dst, payload);
+        let pushed = route.push(kind, self.client.key(), dst, payload, true);
         self.count_dropped(pushed, kind, payload);
     }
 
@@ -146,11 +146,10 @@ impl Session {
     ) {
         self.counts.received_forwarded[kind as usize].add(payload.len());
         let deliveries = self.deliveries.get_or_insert_with(|| Box::new(Deliveries::new()));
-        let Some(route) = deliveries.find(&self.table, &dst) else {
+        if !deliveries.reaches(&self.table, &dst) {
             return self.drop_absent(DropReason::UnknownForwarded, dst, kind, payload, now);
-        };
-        let pushed = route.push(kind, src, dst, payload);
-        deliveries.note(&self.table, src, dst);
+        }
+        let pushed = deliveries.push(&self.table, kind, src, dst, payload);
         self.count_dropped(pushed, kind, payload);
     }
 

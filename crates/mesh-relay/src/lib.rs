@@ -41,6 +41,7 @@ pub use mesh::{
     MESH_WRITE_DEADLINE, MeshHandle, MeshKeyFileError, MeshPeer, ParseMeshPeerError,
     PeerCertificate, read_mesh_key,
 };
+pub use places::network;
 pub use refusal::Refusal;
 pub use relay::{LOGIN_DEADLINE, Relay};
 pub use stats::{PacketCounters, RelayStats};

@@ -41,6 +41,11 @@ const TCP_KEEPALIVE: Duration = Duration::from_mins(10);
 /// How long sent bytes may stay unacknowledged until the connection is dead.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Bytes that the kernel takes beyond what it can send just now. Packets that wait longer wait in the client's outbox,
+/// where those of others can overtake them and the oldest are dropped; in the kernel, megabytes would wait.
+#[cfg(target_os = "linux")]
+const NOTSENT_BYTES_MAX: u32 = 128 << 10;
+
 /// A running listener. It ends when it is dropped, with all its connections.
 #[derive(Debug)]
 pub struct ServiceHandle {
@@ -74,7 +79,10 @@ pub fn set_socket_options(socket: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+    {
+        socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+        socket.set_tcp_notsent_lowat(NOTSENT_BYTES_MAX)?;
+    }
     Ok(())
 }
 

@@ -136,8 +136,8 @@ fn rank(places: &BTreeMap<u64, Arc<Notify>>) -> Option<(usize, Reverse<u64>)> {
     Some((places.len(), Reverse(oldest)))
 }
 
-/// Whoever has one IPv6 address has its whole /64.
-fn network(address: IpAddr) -> IpAddr {
+/// As whom limits count an address: whoever has one IPv6 address has its whole /64.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
         v4 @ IpAddr::V4(_) => v4,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use mesh_relay::network;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -139,16 +140,6 @@ impl Drop for Slot {
                 *taken == 0
             });
         }
-    }
-}
-
-/// Whoever has one IPv6 address has its whole /64.
-pub(crate) fn network(source: IpAddr) -> IpAddr {
-    match source {
-        IpAddr::V4(_) => source,
-        IpAddr::V6(v6) => v6
-            .to_ipv4_mapped()
-            .map_or_else(|| IpAddr::V6((u128::from(v6) >> 64 << 64).into()), IpAddr::V4),
     }
 }
 

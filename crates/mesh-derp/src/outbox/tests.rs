@@ -60,8 +60,19 @@ fn a_peer_that_came_back_is_not_gone() {
     let mut outbox = Outbox::default();
     outbox.push_gone(key(1), PeerGoneReason::Disconnected);
     outbox.push_gone(key(2), PeerGoneReason::NotHere);
+    outbox.forget_gone(&key(1));
     outbox.push_packet(PacketKind::Data, key(1), b"back");
     assert_eq!(read_all(&mut outbox), ["1:back", "gone:2:NotHere"]);
+}
+
+#[test]
+fn a_packet_that_comes_late_goes_before_the_notice() {
+    let mut outbox = Outbox::default();
+    outbox.push_gone(key(1), PeerGoneReason::Disconnected);
+    outbox.push_packet(PacketKind::Data, key(1), b"late");
+    outbox.postpone_gone(&key(1));
+    outbox.postpone_gone(&key(2));
+    assert_eq!(read_all(&mut outbox), ["1:late", "gone:1:Disconnected"]);
 }
 
 #[test]

@@ -51,19 +51,28 @@ impl Route {
     }
 
     /// Queues a packet. Returns those that had to go for it; `None` if the connection has left.
+    ///
+    /// Whoever `is_present`, here or at another relay, as far as the table knows, is not gone or is back: a notice that
+    /// waits is forgotten. A packet of somebody else has come late, and the notice goes behind it.
     pub(crate) fn push(
         &self,
         kind: PacketKind,
         src: NodePublic,
         dst: NodePublic,
         payload: &[u8],
+        is_present: bool,
     ) -> Option<Tally> {
         self.client.push(|outbox| {
             if self.leads_away {
-                outbox.push_forward(kind, src, dst, payload)
-            } else {
-                outbox.push_packet(kind, src, payload)
+                return outbox.push_forward(kind, src, dst, payload);
             }
+            let dropped = outbox.push_packet(kind, src, payload);
+            if is_present {
+                outbox.forget_gone(&src);
+            } else {
+                outbox.postpone_gone(&src);
+            }
+            dropped
         })
     }
 

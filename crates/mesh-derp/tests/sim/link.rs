@@ -47,7 +47,8 @@ pub(crate) struct Link {
     /// When others were last gone, of those of which the client is to hear it.
     pub(crate) gone_at: BTreeMap<Key, Moment>,
     /// When the relay last had a packet for the client of whose sender it did not know where it is. Another relay may have
-    /// passed it on early, or late, which nobody can tell; what the relay would have said of the sender is forgotten.
+    /// passed it on early, or late, which nobody can tell: if the client is still to hear that the sender is gone, it
+    /// hears it afterwards.
     pub(crate) doubted_at: BTreeMap<Key, Moment>,
     /// Not-here answers that the client got.
     pub(crate) not_here: u64,

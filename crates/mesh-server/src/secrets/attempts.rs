@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use mesh_relay::network;
 use tokio::time::Instant;
 
 use super::VerifyError;
-use crate::limits::network;
 
 /// How many keys that do not exist a source may present in a [`WINDOW`].
 pub const UNKNOWN_KEYS_MAX: u32 = 10;

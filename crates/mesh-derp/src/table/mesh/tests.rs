@@ -194,7 +194,7 @@ fn packets_for_another_relays_client_wait_for_that_relay_as_forwards() {
     let relay = Arc::new(Client::new(relay(9)));
     table.add_forwarder(key(1), &relay);
     let route = table.find(&key(1)).expect("a route");
-    route.push(PacketKind::Data, key(2), key(1), b"packet").expect("a connection");
+    route.push(PacketKind::Data, key(2), key(1), b"packet", true).expect("a connection");
     let mut bytes = Vec::new();
     let [_, data] = relay.drain(&mut bytes, usize::MAX);
     assert_eq!((data.packets, data.bytes), (1, 6));

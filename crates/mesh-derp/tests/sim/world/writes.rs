@@ -97,7 +97,9 @@ impl World {
                 let key = number(key);
                 let gone_at = link.gone_at.get(&key).expect("a peer that was gone");
                 let belief = link.beliefs.entry(key).or_default();
-                assert!(belief.heard_at < *gone_at, "{key} was heard after it was gone");
+                let came_late = link.doubted_at.get(&key) == Some(&belief.heard_at);
+                let is_news = belief.heard_at < *gone_at || came_late;
+                assert!(is_news, "{key} was heard after it was gone");
                 belief.is_there = false;
                 link.not_here += u64::from(reason == PeerGoneReason::NotHere);
                 assert!(link.not_here <= NOT_HERE_BURST + elapsed, "too many not-here answers");
