@@ -207,18 +207,19 @@ impl Client {
         Ok(())
     }
 
-    /// Reads once and hands the frames that came to `handle`, with the time of the read by `clock`.
+    /// Reads once and hands the frames that came to `handle`, with the time of the read by `clock`. Says whether there may be
+    /// more to read.
     pub(crate) fn read(
         &mut self,
         scratch: &mut [u8],
         clock: impl Fn() -> u64,
         mut handle: impl FnMut(u64, &ServerFrame<'_>),
-    ) -> Result<(), ClientError> {
+    ) -> Result<bool, ClientError> {
         let kept = self.incoming.len();
         let bytes = match self.socket.read(&mut scratch[kept..kept + READ_BYTES]) {
             Ok(0) => return Err(ClientError::Ended),
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error.into()),
         };
         let now = clock();
@@ -226,7 +227,7 @@ impl Client {
         let (input, mut taken) = (&mut scratch[..kept + bytes], 0);
         if let Stage::Tls(_) = self.stage {
             self.incoming.clear();
-            return self.shake_hands(input);
+            return self.shake_hands(input).map(|()| false);
         }
         loop {
             let data = match &mut self.stage {
@@ -248,7 +249,7 @@ impl Client {
         }
         self.incoming.clear();
         self.incoming.extend_from_slice(&input[taken..]);
-        Ok(())
+        Ok(bytes == READ_BYTES)
     }
 
     /// Goes on with the handshake; at its end asks for the upgrade.

@@ -1,7 +1,7 @@
 //! Measures DERP relays: many clients in one thread, cheaper than any relay.
 //!
 //! [`engine`] drives the clients by one epoll loop; [`client`] is one of them, [`traffic`] what they send each other;
-//! [`workload`] says what is measured. [`record`] keeps the bench cheaper than the relays it measures.
+//! [`workload`] says what is measured. `mesh-tls` keeps the bench cheaper than the relays it measures.
 #![expect(clippy::cast_precision_loss, reason = "figures of a bench are rounded anyhow")]
 
 mod cli;

@@ -31,8 +31,6 @@ struct Sets {
     by_key: HashMap<NodePublic, KeySet>,
     /// Who is told of each client that comes and goes.
     watchers: Vec<Arc<Client>>,
-    /// Whether the relay ends, and nobody joins any more.
-    is_closed: bool,
 }
 
 /// What is known of one key, here or elsewhere: it has connections, or forwarders, or both.
@@ -63,7 +61,7 @@ impl Table {
         admits: impl FnOnce() -> bool,
     ) -> Option<Arc<Client>> {
         let mut sets = lock(&self.sets);
-        if sets.is_closed || !admits() {
+        if !admits() {
             return None;
         }
         let client = Arc::new(Client::new(peer));
@@ -137,15 +135,6 @@ impl Table {
             connection.cut();
         }
         connections.len()
-    }
-
-    /// Cuts all connections, and lets nobody join any more.
-    pub fn close(&self) {
-        let mut sets = lock(&self.sets);
-        sets.is_closed = true;
-        for connection in sets.by_key.values().flat_map(|set| &set.connections) {
-            connection.cut();
-        }
     }
 
     /// Finds the way to a key anew after one of its ways has gone. If none is left, those hear that it is gone

@@ -80,12 +80,3 @@ fn cutting_a_key_ends_all_its_connections_and_no_other() {
     assert!(first.is_cut() && second.is_cut() && !other.is_cut());
     assert_eq!(table.cut(&NodePublic::default()), 0);
 }
-
-#[test]
-fn a_closed_table_cuts_all_and_lets_nobody_in() {
-    let table = Table::default();
-    let clients = [1, 2].map(|number| joined(&table, number));
-    table.close();
-    assert!(clients.iter().all(|client| client.is_cut()));
-    assert!(table.join(peer(3), || true).is_none());
-}
