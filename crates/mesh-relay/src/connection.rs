@@ -23,7 +23,7 @@ use crate::places::Place;
 use crate::refusal::Refusal;
 use crate::relay::{LOGIN_DEADLINE, Shared};
 use crate::workers::charge;
-use crate::writer::{Writer, write_all};
+use crate::writer::{WRITE_DEADLINE, Writer, write_all};
 
 /// Bytes that a read before the login asks for.
 const READ_BYTES: usize = 4 << 10;
@@ -142,7 +142,8 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     shared.login.encode_greeting(&mut out);
-    write_all(io, &out).await?;
+    let written = write_all(io, &out, WRITE_DEADLINE).await;
+    written.map_err(|_| ConnectionError::WriteTimeout)??;
     loop {
         let mut rest = &input[..];
         if let Some(login) = shared.login.handle_input(&mut rest)? {

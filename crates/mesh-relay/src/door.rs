@@ -21,7 +21,7 @@ use crate::connection::{ConnectionError, read_more};
 use crate::link::Link;
 use crate::places::Place;
 use crate::relay::Shared;
-use crate::writer::write_all;
+use crate::writer::{WRITE_DEADLINE, write_all};
 
 /// How long a request may take to arrive and be answered, however many bytes it sends.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -170,7 +170,8 @@ where
         return Ok(Then::Upgrade { upgrade, out });
     }
     let go_on = may_go_on && keeps_alive(&request);
-    write_all(io, &encode(&request, &response, go_on)).await?;
+    let written = write_all(io, &encode(&request, &response, go_on), WRITE_DEADLINE).await;
+    written.map_err(|_| ConnectionError::WriteTimeout)??;
     Ok(if go_on { Then::Next } else { Then::Close })
 }
 

@@ -20,7 +20,7 @@ use mesh_derp::{Batch, Client, DropReason, MeshLink, MeshLinkError, PeerPresent}
 use mesh_derp_client::{ConnectError, MeshConnection, MeshLogin};
 use rustls::RootCertStore;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -28,7 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::listener::set_socket_options;
 use crate::relay::{Relay, Shared};
 use crate::stats::RelayStats;
-use crate::writer::{WRITE_BYTES, jitter_below};
+use crate::writer::{WRITE_BYTES, jitter_below, write_all};
 
 pub use key_file::{MeshKeyFileError, read_mesh_key};
 pub use peer::{MeshPeer, ParseMeshPeerError, PeerCertificate};
@@ -236,7 +236,8 @@ async fn write(
     MeshLink::encode_first(&mut out);
     let mut underway = Underway { stats, batch: Batch::default() };
     loop {
-        write_all(io, &out).await?;
+        let written = write_all(io, &out, MESH_WRITE_DEADLINE).await;
+        written.map_err(|_| EndError::WriteTimeout)??;
         underway.batch = Batch::default();
         out.clear();
         yield_now().await;
@@ -264,19 +265,6 @@ async fn next_batch(relay: &Client, out: &mut Vec<u8>) -> Batch {
         if out.is_empty() { Poll::Pending } else { Poll::Ready(batch) }
     })
     .await
-}
-
-/// Writes and flushes all of `bytes`, as long as it goes on.
-async fn write_all(io: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8]) -> Result<(), EndError> {
-    while !bytes.is_empty() {
-        let written = timeout(MESH_WRITE_DEADLINE, io.write(bytes)).await;
-        match written.map_err(|_| EndError::WriteTimeout)?? {
-            0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-            written => bytes = &bytes[written..],
-        }
-    }
-    let flushed = timeout(MESH_WRITE_DEADLINE, io.flush()).await;
-    Ok(flushed.map_err(|_| EndError::WriteTimeout)??)
 }
 
 /// An error with its causes.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use mesh_derp::{Batch, Client, DropReason, ServerFrame, recycle};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, Interval, Sleep, interval_at, sleep, timeout};
 
 use crate::connection::ConnectionError;
@@ -125,20 +126,20 @@ impl Drop for Writer {
     }
 }
 
-/// Writes and flushes all of `bytes`, as long as it goes on.
+/// Writes and flushes all of `bytes`, as long as no part of it takes longer than `deadline`.
 pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
     io: &mut W,
     mut bytes: &[u8],
-) -> Result<(), ConnectionError> {
+    deadline: Duration,
+) -> Result<io::Result<()>, Elapsed> {
     while !bytes.is_empty() {
-        let written = timeout(WRITE_DEADLINE, io.write(bytes)).await;
-        match written.map_err(|_| ConnectionError::WriteTimeout)?? {
-            0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-            written => bytes = &bytes[written..],
+        match timeout(deadline, io.write(bytes)).await? {
+            Ok(0) => return Ok(Err(io::ErrorKind::WriteZero.into())),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) => return Ok(Err(error)),
         }
     }
-    timeout(WRITE_DEADLINE, io.flush()).await.map_err(|_| ConnectionError::WriteTimeout)??;
-    Ok(())
+    timeout(deadline, io.flush()).await
 }
 
 /// Some duration below a limit that is not zero, another each time.
