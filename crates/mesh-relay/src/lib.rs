@@ -2,12 +2,12 @@
 //!
 //! A [`Relay`] has two doors. It listens for TLS by itself ([`Relay::spawn_tls_listener`]), or another HTTP
 //! server asks it for the answer to a request ([`Relay::answer`]) and hands over what was upgraded
-//! ([`Relay::serve_upgraded`]). What frames mean and who waits for what is decided in `mesh-derp`; here are
-//! the sockets, the tasks and the table of clients.
+//! ([`Relay::serve_upgraded`]). What frames mean, who is connected and who waits for what is decided in
+//! `mesh-derp`; here are the sockets, the threads and the time.
 //!
 //! Each client has one task. It writes what waits in its own outbox, all in one write. Then it reads, looks up whom a packet
-//! is for and puts it into that client's outbox, which forgets its oldest packets rather than grow. Nobody's reading waits
-//! for anybody's writing.
+//! is for and puts it into that client's outbox, which forgets its oldest packets rather than grow. Those whom a listener
+//! accepts stay on one of the relay's own threads, where whoever has sent least comes first.
 
 mod admission;
 mod certificate;
