@@ -20,7 +20,7 @@ use crate::poller::{Lane, Poller};
 use crate::traffic::{Drive, Flow, Traffic};
 
 /// How often paced packets are sent, in nanoseconds: a few of each flow together, as clients send that have much to send.
-const TICK: u64 = 500_000;
+const TICK: u64 = 1_000_000;
 
 /// How long the last packets of a run are waited for.
 pub(crate) const DRAIN: Duration = Duration::from_millis(700);
