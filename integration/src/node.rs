@@ -55,6 +55,13 @@ pub struct Kind {
     pub may_upload_logs: bool,
 }
 
+impl Kind {
+    /// A client that sends nothing directly.
+    pub fn by_relay(client: Client) -> Self {
+        Self { client, relay_only: true, ..Self::default() }
+    }
+}
+
 /// What to bring a node up with. Unset fields keep what the node had.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Up<'a> {

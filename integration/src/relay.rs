@@ -18,7 +18,7 @@ use crate::eventually::eventually;
 use crate::gate::Gate;
 use crate::lab::Lab;
 use crate::ports;
-use crate::server::{DIRECTORY, Server, signal};
+use crate::server::{DIRECTORY, Server, Setup, signal};
 
 /// The DERP map of a server whose relays are all by themselves, in its data directory.
 const MAP_FILE: &str = "derp.yaml";
@@ -213,6 +213,17 @@ impl<'a> Relay<'a> {
              certname: \"{pin}\", derpport: {port}, stunport: {stun}}}"
         )?;
         Ok(())
+    }
+}
+
+impl<'a> Server<'a> {
+    /// Starts a server that is no relay itself and has these in its DERP map, by region. Returns a reusable key with it.
+    pub async fn start_beside(lab: &'a Lab, regions: &[&[&Relay<'_>]]) -> Result<(Self, String)> {
+        write_derp_map(lab, regions)?;
+        let server = Self::start(lab, Setup { relays_apart: true, ..Setup::default() }).await?;
+        server.create_user("alice").await?;
+        let key = server.preauth_key("alice", &["--reusable"]).await?;
+        Ok((server, key))
     }
 }
 

@@ -19,7 +19,7 @@ Workloads:
   storm       2000 clients come at once
   slow        10 receivers that read nothing, beside 10 pairs that do
   mesh        10 pairs across two relays of one mesh: name the second by another --relay
-  hostile     200 clients a second that break every rule, then 2000 half-open connections; how others fare";
+  hostile     200 clients a second that break every rule, then 10,000 half-open connections; how others fare";
 
 /// Measures a DERP relay: many clients in one thread, cheaper than any relay.
 #[derive(Debug, Parser)]

@@ -82,9 +82,10 @@ impl Case {
             .with_shares(measured)
     }
 
-    /// With how busy relay and bench were.
+    /// With how busy relay and bench were, and what the relay holds.
     pub(crate) fn with_shares(self, measured: &Measured) -> Self {
         self.with_some("relay CPU %", measured.relay_cpu.map(|cpu| cpu / measured.seconds * 100.0))
+            .with_some("relay RSS MB", measured.relay_resident.map(|bytes| bytes as f64 / 1e6))
             .with("bench busy %", measured.busy * 100.0)
     }
 

@@ -124,7 +124,7 @@ async fn log_in_and_run(
     let mut connection = Connection::join(shared, &login, place.remote())?;
     drop((login, place));
 
-    let mut writer = Writer::new(Arc::clone(&shared.stats), first);
+    let mut writer = Writer::new(Arc::clone(shared), first);
     tokio::select! {
         biased;
         () = shared.cancel.cancelled() => Ok(()),

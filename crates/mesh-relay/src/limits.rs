@@ -12,6 +12,7 @@ use mesh_keys::KEY_BYTES;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::stats::RelayStats;
+use crate::writer::WRITE_DEADLINE;
 
 /// Connections that have not logged in, unless somebody says otherwise. Each holds 16 KiB of a request or a login at
 /// most, and as much of a TLS handshake: 256 MiB in all, at the worst.
@@ -35,11 +36,18 @@ pub struct Limits {
     /// Bytes that each client may send, frames included, at least [`CLIENT_RATE_MIN`] and [`CLIENT_BURST_MIN`]. Who
     /// sends more is read later; relays of the mesh are not held to it. `None`: any number.
     pub client: Option<Rate>,
+    /// How long a client may take in nothing of what waits for it; then it is cut.
+    pub write_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { pre_login_max: PRE_LOGIN_MAX, accept: None, client: None }
+        Self {
+            pre_login_max: PRE_LOGIN_MAX,
+            accept: None,
+            client: None,
+            write_timeout: WRITE_DEADLINE,
+        }
     }
 }
 

@@ -17,9 +17,12 @@ use tokio::time::{Instant, Interval, Sleep, interval_at, sleep, timeout};
 use crate::connection::ConnectionError;
 use crate::link::Link;
 use crate::mesh::MESH_WRITE_DEADLINE;
-use crate::stats::RelayStats;
+use crate::relay::Shared;
 
-/// How long a write may make no progress until the connection is cut, but for [`MESH_WRITE_DEADLINE`].
+/// How long a write may make no progress until the connection is cut, unless [`Limits::write_timeout`] says otherwise, and but
+/// for [`MESH_WRITE_DEADLINE`].
+///
+/// [`Limits::write_timeout`]: crate::Limits::write_timeout
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How often a client hears that the connection is alive, but for up to [`KEEPALIVE_JITTER`] more. Clients
@@ -34,7 +37,7 @@ pub(crate) const WRITE_BYTES: usize = 64 << 10;
 
 /// What is being written to one client.
 pub(crate) struct Writer {
-    stats: Arc<RelayStats>,
+    shared: Arc<Shared>,
     bytes: Vec<u8>,
     /// How many of them are written.
     written: usize,
@@ -47,10 +50,10 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Begins with `bytes`.
-    pub(crate) fn new(stats: Arc<RelayStats>, bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, bytes: Vec<u8>) -> Self {
         let period = KEEPALIVE_PERIOD + jitter_below(KEEPALIVE_JITTER);
         let keepalive = interval_at(Instant::now() + period, period);
-        Self { stats, bytes, written: 0, batch: Batch::default(), keepalive, gives_up: None }
+        Self { shared, bytes, written: 0, batch: Batch::default(), keepalive, gives_up: None }
     }
 
     /// Writes what waits for the client, as far as `io` takes it and for one turn, and keeps the connection alive.
@@ -94,7 +97,7 @@ impl Writer {
         }
         ready!(Pin::new(io).poll_flush(cx))?;
         self.gives_up = None;
-        self.stats.sent.add(&mem::take(&mut self.batch));
+        self.shared.stats.sent.add(&mem::take(&mut self.batch));
         self.bytes.clear();
         self.written = 0;
         Poll::Ready(Ok(()))
@@ -107,22 +110,26 @@ impl Writer {
         sent: u64,
         cx: &mut Context<'_>,
     ) -> Result<(), ConnectionError> {
-        let deadline = if client.is_mesh() { MESH_WRITE_DEADLINE } else { WRITE_DEADLINE };
         if self.gives_up.as_ref().is_none_or(|(_, before)| *before != sent) {
+            let deadline = if client.is_mesh() {
+                MESH_WRITE_DEADLINE
+            } else {
+                self.shared.limits.get().write_timeout
+            };
             self.gives_up = Some((Box::pin(sleep(deadline)), sent));
         }
         let Some((sleep, _)) = &mut self.gives_up else { return Ok(()) };
         if sleep.as_mut().poll(cx).is_pending() {
             return Ok(());
         }
-        self.stats.write_timeouts.fetch_add(1, Ordering::Relaxed);
+        self.shared.stats.write_timeouts.fetch_add(1, Ordering::Relaxed);
         Err(ConnectionError::WriteTimeout)
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.stats.dropped(DropReason::WriteFailed).add(&self.batch);
+        self.shared.stats.dropped(DropReason::WriteFailed).add(&self.batch);
     }
 }
 

@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use mesh_integration::{
-    Client, Kind, Lab, Maker, Node, Relay, Server, Setup, eventually, write_derp_map,
-};
+use mesh_integration::{Client, Kind, Lab, Maker, Node, Relay, Server, eventually, write_derp_map};
 
 scenario!(follow);
 
@@ -20,14 +18,10 @@ async fn follow(lab: &Lab) -> Result<()> {
     let (first, second) = (first?, second?);
     first.launch().await?;
     second.launch().await?;
-    write_derp_map(lab, &[&[&first]])?;
-    let server = Server::start(lab, Setup { relays_apart: true, ..Setup::default() }).await?;
-    server.create_user("alice").await?;
-    let key = server.preauth_key("alice", &["--reusable"]).await?;
-    let kind = |client| Kind { client, relay_only: true, ..Kind::default() };
-    let stock = Node::join(&server, "stock", kind(Client::Tsnet), &key).await?;
-    let other = Node::join(&server, "other", kind(Client::Tsnet), &key).await?;
-    let ours = Node::join(&server, "ours", kind(Client::Ours), &key).await?;
+    let (server, key) = Server::start_beside(lab, &[&[&first]]).await?;
+    let stock = Node::join(&server, "stock", Kind::by_relay(Client::Tsnet), &key).await?;
+    let other = Node::join(&server, "other", Kind::by_relay(Client::Tsnet), &key).await?;
+    let ours = Node::join(&server, "ours", Kind::by_relay(Client::Ours), &key).await?;
     other.echo(7).await?;
     let to_other = stock.reaches("other").await?;
     ours.reaches("other").await?;

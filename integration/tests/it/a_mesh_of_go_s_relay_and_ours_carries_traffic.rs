@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use mesh_integration::{
-    Client, Kind, Lab, Maker, Node, Relay, Server, Setup, eventually, write_derp_map,
-};
+use mesh_integration::{Client, Kind, Lab, Maker, Node, Relay, Server, eventually};
 
 scenario!(carry);
 
@@ -26,14 +24,10 @@ async fn carry(lab: &Lab) -> Result<()> {
     go.mesh_with(&ours)?;
     go.launch().await?;
     go.put_gate().await?;
-    write_derp_map(lab, &[&[&go, &ours]])?;
-    let server = Server::start(lab, Setup { relays_apart: true, ..Setup::default() }).await?;
-    server.create_user("alice").await?;
-    let key = server.preauth_key("alice", &["--reusable"]).await?;
-    let kind = |client| Kind { client, relay_only: true, ..Kind::default() };
+    let (server, key) = Server::start_beside(lab, &[&[&go, &ours]]).await?;
     let clients = [Client::Tsnet, Client::Ours];
     let join = async |name: &'static str, client| {
-        let node = Node::join(&server, name, kind(client), &key).await?;
+        let node = Node::join(&server, name, Kind::by_relay(client), &key).await?;
         node.echo(7).await?;
         let told = "is at a relay";
         node.until(told, |status| {

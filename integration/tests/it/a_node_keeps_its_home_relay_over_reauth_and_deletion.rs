@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use mesh_integration::{Kind, Lab, Node, Server, Setup, Up};
+use mesh_integration::{Client, Kind, Lab, Node, Server, Setup, Up};
 
 scenario!(come_home);
 
@@ -16,7 +16,7 @@ async fn come_home(lab: &Lab) -> Result<()> {
     let server = Server::start(lab, Setup::default()).await?;
     server.create_user("alice").await?;
     let key = server.preauth_key("alice", &["--reusable"]).await?;
-    let relayed = Kind { relay_only: true, ..Kind::default() };
+    let relayed = Kind::by_relay(Client::Tsnet);
     let alpha = Node::join(&server, "alpha", relayed, &key).await?;
     let beta = Node::join(&server, "beta", relayed, &key).await?;
     beta.echo(7).await?;

@@ -12,7 +12,7 @@ async fn restart(lab: &Lab) -> Result<()> {
     server.create_user("alice").await?;
     let key = server.preauth_key("alice", &["--reusable"]).await?;
     let ours = Kind { client: Client::Ours, ..Kind::default() };
-    let relayed = Kind { relay_only: true, ..Kind::default() };
+    let relayed = Kind::by_relay(Client::Tsnet);
     let stock = Node::join(&server, "stock", relayed, &key).await?;
     let caller = Node::join(&server, "caller", ours, &key).await?;
     let node = Node::join(&server, "node", ours, &key).await?;

@@ -36,7 +36,7 @@ async fn follow(lab: &Lab) -> Result<()> {
     // It cannot pin a certificate, as our own DERP map asks.
     let server = Server::start(lab, Setup { unchecked_relay: true, ..Setup::default() }).await?;
     server.create_user("alice").await?;
-    let relayed = Kind { relay_only: true, ..Kind::default() };
+    let relayed = Kind::by_relay(Client::Tsnet);
     let lab_key = server.tagged_key("tag:lab").await?;
     let alpha = Node::join(&server, "alpha", relayed, &lab_key).await?;
     let strict = Kind { client: Client::TailscaleRs, ..Kind::default() };

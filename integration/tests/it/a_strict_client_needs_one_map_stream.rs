@@ -15,7 +15,7 @@ async fn stay(lab: &Lab) -> Result<()> {
     server.create_user("alice").await?;
     let key = server.preauth_key("alice", &["--reusable"]).await?;
     let strict = Kind { client: Client::TailscaleRs, ..Kind::default() };
-    let relayed = Kind { relay_only: true, ..Kind::default() };
+    let relayed = Kind::by_relay(Client::Tsnet);
     let alpha = Node::join(&server, "alpha", relayed, &key).await?;
     let strict = Node::join(&server, "strict", strict, &key).await?;
     alpha.echo(7).await?;

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use mesh_integration::{
-    Client, Kind, Lab, Maker, Node, Relay, Server, Setup, eventually, write_derp_map,
-};
+use mesh_integration::{Client, Kind, Lab, Maker, Node, Relay, Server, eventually, write_derp_map};
 
 scenario!(reach);
 
@@ -20,14 +18,10 @@ async fn reach(lab: &Lab) -> Result<()> {
     let (first, second) = (first?, second?);
     first.launch().await?;
     second.launch().await?;
-    write_derp_map(lab, &[&[&first]])?;
-    let server = Server::start(lab, Setup { relays_apart: true, ..Setup::default() }).await?;
-    server.create_user("alice").await?;
-    let key = server.preauth_key("alice", &["--reusable"]).await?;
-    let kind = |client| Kind { client, relay_only: true, ..Kind::default() };
+    let (server, key) = Server::start_beside(lab, &[&[&first]]).await?;
     let mut early = Vec::new();
     for (name, client) in [("early-stock", Client::Tsnet), ("early-ours", Client::Ours)] {
-        let node = Node::join(&server, name, kind(client), &key).await?;
+        let node = Node::join(&server, name, Kind::by_relay(client), &key).await?;
         node.echo(7).await?;
         early.push(node);
     }
@@ -42,7 +36,7 @@ async fn reach(lab: &Lab) -> Result<()> {
         Ok(())
     })
     .await?;
-    let late = Node::join(&server, "late", kind(Client::Tsnet), &key).await?;
+    let late = Node::join(&server, "late", Kind::by_relay(Client::Tsnet), &key).await?;
     late.echo(7).await?;
     for node in &early {
         let there = node.reaches("late").await?;

@@ -2,9 +2,7 @@
 //! itself, by whatever pair of them. They pin the relay's certificate.
 
 use anyhow::{Context as _, Result, ensure};
-use mesh_integration::{
-    Client, Kind, Lab, Maker, Node, Relay, Server, Setup, Transfer, write_derp_map,
-};
+use mesh_integration::{Client, Kind, Lab, Maker, Node, Relay, Server, Transfer};
 
 scenario!(cross);
 
@@ -13,11 +11,7 @@ const BYTES: usize = 10_000_000;
 async fn cross(lab: &Lab) -> Result<()> {
     let relay = Relay::new(lab, "relay", Maker::Ours, 900)?;
     relay.launch().await?;
-    write_derp_map(lab, &[&[&relay]])?;
-    let server = Server::start(lab, Setup { relays_apart: true, ..Setup::default() }).await?;
-    server.create_user("alice").await?;
-    let key = server.preauth_key("alice", &["--reusable"]).await?;
-    let kind = |client| Kind { client, relay_only: true, ..Kind::default() };
+    let (server, key) = Server::start_beside(lab, &[&[&relay]]).await?;
     let mut nodes = Vec::new();
     for (name, client) in [
         ("stock", Client::Tsnet),
@@ -25,7 +19,7 @@ async fn cross(lab: &Lab) -> Result<()> {
         ("ours", Client::Ours),
         ("own", Client::Ours),
     ] {
-        let node = Node::join(&server, name, kind(client), &key).await?;
+        let node = Node::join(&server, name, Kind::by_relay(client), &key).await?;
         node.echo(7).await?;
         nodes.push(node);
     }

@@ -30,9 +30,8 @@ async fn transfer_relayed(lab: &Lab, setup: Setup, other: Client) -> Result<()> 
     let server = Server::start(lab, setup).await?;
     server.create_user("alice").await?;
     let key = server.preauth_key("alice", &["--reusable"]).await?;
-    let kind = |client| Kind { client, relay_only: true, ..Kind::default() };
-    let alpha = Node::join(&server, "alpha", kind(Client::Tsnet), &key).await?;
-    let beta = Node::join(&server, "beta", kind(other), &key).await?;
+    let alpha = Node::join(&server, "alpha", Kind::by_relay(Client::Tsnet), &key).await?;
+    let beta = Node::join(&server, "beta", Kind::by_relay(other), &key).await?;
     beta.sink(7).await?;
     beta.source(8).await?;
     let peer = alpha.reaches("beta").await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
-use mesh_integration::{Client, Kind, Lab, Maker, Node, Relay, Server, Setup, Up, write_derp_map};
+use mesh_integration::{Client, Kind, Lab, Maker, Node, Relay, Server, Up};
 
 scenario!(talk, alone);
 
@@ -17,13 +17,10 @@ const SEEN_MAX: Duration = Duration::from_mins(1);
 async fn talk(lab: &Lab) -> Result<()> {
     let relay = Relay::new(lab, "relay", Maker::Ours, 900)?;
     relay.launch().await?;
-    write_derp_map(lab, &[&[&relay]])?;
-    let server = Server::start(lab, Setup { relays_apart: true, ..Setup::default() }).await?;
-    server.create_user("alice").await?;
-    let key = server.preauth_key("alice", &["--reusable"]).await?;
+    let (server, key) = Server::start_beside(lab, &[&[&relay]]).await?;
     let spawn = |number: usize| {
         let client = if number.is_multiple_of(3) { Client::Ours } else { Client::Tsnet };
-        let kind = Kind { client, relay_only: true, ..Kind::default() };
+        let kind = Kind::by_relay(client);
         Node::spawn(&server, &format!("node-{number}"), kind)
     };
     let nodes: Vec<Node<'_>> = (0..NODES).map(spawn).collect::<Result<_>>()?;

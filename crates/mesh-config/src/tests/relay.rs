@@ -45,6 +45,10 @@ fn what_is_said_of_the_relay_is_checked() {
             "error: /etc/mesh/config.yaml:1:32: derp.server.drain_timeout: must be 1m or shorter",
         ),
         (
+            "derp: {server: {limits: {write_timeout: 0s}}}\n",
+            "error: /etc/mesh/config.yaml:1:41: derp.server.limits.write_timeout: must be 500ms to 1m",
+        ),
+        (
             "derp: {server: {mesh: {with: [a.example.com]}}}\n",
             "error: /etc/mesh/config.yaml:1:30: derp.server.mesh.with: is set without \
              derp.server.mesh.key_path, by which relays know each other",

@@ -24,6 +24,8 @@ pub(crate) struct Measured {
     pub(crate) seconds: f64,
     /// Processor time of the relays in seconds, if their processes are known.
     pub(crate) relay_cpu: Option<f64>,
+    /// Memory of the relays that is resident at the end, in bytes, if their processes are known.
+    pub(crate) relay_resident: Option<u64>,
     /// Share of the time in which we had something to do, from 0 to 1.
     pub(crate) busy: f64,
     /// By lane.
@@ -59,6 +61,7 @@ impl Engine {
         Ok(Measured {
             seconds: Duration::from_nanos(elapsed).as_secs_f64(),
             relay_cpu: self.relay_cpu()?.zip(mark.relay_cpu).map(|(after, before)| after - before),
+            relay_resident: self.relay_resident()?,
             busy: 1.0 - (self.idle - mark.idle) as f64 / elapsed as f64,
             tallies: [bulk.since(&mark.tallies[0]), quiet.since(&mark.tallies[1])],
         })
@@ -70,5 +73,13 @@ impl Engine {
             return Ok(None);
         }
         Ok(Some(process::time_of(&self.pids)?.as_secs_f64()))
+    }
+
+    /// Memory of the relays that is resident, in bytes, if their processes are known.
+    pub(crate) fn relay_resident(&self) -> Result<Option<u64>> {
+        if self.pids.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(process::resident_bytes(&self.pids)?))
     }
 }

@@ -8,7 +8,6 @@ use super::{Bench, LOGINS_AT_ONCE};
 use crate::engine::Engine;
 use crate::latency::Latency;
 use crate::poller::Lane;
-use crate::process;
 use crate::report::Case;
 
 /// How many come.
@@ -38,13 +37,14 @@ impl Bench {
     }
 
     fn come(&self, engine: &mut Engine, at_once: usize, name: &str) -> Result<Case> {
-        let resident_before = process::resident_bytes(&self.pids)?;
         let (relay, began_at) = (engine.relay_cpu()?, engine.now());
+        let resident = engine.relay_resident()?;
         let clients = engine.connect_all(&self.relays[0], Lane::Bulk, CLIENTS, at_once, LIMIT)?;
         let took = Duration::from_nanos(engine.now() - began_at).as_secs_f64();
         let relay = engine.relay_cpu()?.zip(relay).map(|(after, before)| after - before);
         let measured = engine.measure(REST)?;
-        let resident = process::resident_bytes(&self.pids)?.saturating_sub(resident_before);
+        let resident = measured.relay_resident.zip(resident);
+        let resident = resident.map(|(after, before)| after.saturating_sub(before));
         let mut logins = Latency::default();
         for client in &clients {
             let client = &engine.clients[*client];
@@ -56,6 +56,6 @@ impl Bench {
             .with_some("relay CPU ms each", relay.map(|cpu| per_client(cpu * 1e3)))
             .with_some("login p50 ms", logins.quantile_ms(0.5))
             .with_some("login p99 ms", logins.quantile_ms(0.99))
-            .with_some("RSS KB each", relay.map(|_| per_client(resident as f64 / 1e3))))
+            .with_some("RSS KB each", resident.map(|bytes| per_client(bytes as f64 / 1e3))))
     }
 }

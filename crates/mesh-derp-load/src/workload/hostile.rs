@@ -18,7 +18,7 @@ const HOSTILE_AT_ONCE: usize = 20;
 const PERIOD: Duration = Duration::from_millis(100);
 
 /// Clients that have connected and say nothing.
-const HALF_OPEN: usize = 2000;
+const HALF_OPEN: usize = 10_000;
 
 /// How long such a crowd has been there before it is looked how others fare.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -52,7 +52,7 @@ impl Bench {
             engine.connect_hostile(&self.relays[0], Mischief::Silent)?;
         }
         engine.run(SETTLE)?;
-        let name = "2000 half-open connections";
+        let name = "10,000 half-open connections";
         Ok(self.with_newcomers(&mut engine, name, |_| Ok(0))?.0)
     }
 

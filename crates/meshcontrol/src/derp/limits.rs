@@ -15,6 +15,7 @@ pub(crate) fn limits(settings: &DerpLimits) -> Limits {
         pre_login_max: settings.pre_login_max,
         accept: rate(settings.accepts_per_second, settings.accept_burst),
         client: rate(settings.client_bytes_per_second, settings.client_burst_bytes),
+        write_timeout: settings.write_timeout,
     }
 }
 

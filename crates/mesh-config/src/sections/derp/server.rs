@@ -1,6 +1,7 @@
 //! `derp.server`: the relay in `meshcontrol serve`, and `meshcontrol derp`, which is one by itself.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -111,6 +112,9 @@ section! {
         /// Bytes of one client that may come at once beside that rate, 65568 or more. Unset: those of one
         /// second.
         pub client_burst_bytes: Option<u32> = "derp.server.limits.client_burst_bytes", "\"\"";
+        /// How long a client may take in nothing of what waits for it, 500ms to 1m; then it is cut. Other relays of the
+        /// mesh have 30 seconds.
+        pub write_timeout: Duration = "derp.server.limits.write_timeout", "2s";
     }
 }
 
@@ -119,6 +123,10 @@ const CLIENT_BYTES_PER_SECOND_MIN: u32 = 16 << 10;
 
 /// The longest frame that a client may send: a smaller burst would never let it through.
 const CLIENT_BURST_BYTES_MIN: u32 = 65_568;
+
+/// How long a client may be told to have for taking in what waits for it: a lost packet alone costs a round trip, and what waits
+/// is stale soon.
+const WRITE_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_mins(1);
 
 /// How long a relay that stops may take at most.
 const DRAIN_TIMEOUT_MAX: Duration = Duration::from_mins(1);
@@ -266,6 +274,9 @@ impl DerpLimits {
             if bytes.is_some_and(|bytes| bytes < least) {
                 report.error(path, format!("must be {least} or more"));
             }
+        }
+        if !WRITE_TIMEOUT.contains(&self.write_timeout) {
+            report.error("derp.server.limits.write_timeout", "must be 500ms to 1m");
         }
     }
 }
