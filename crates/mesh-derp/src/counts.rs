@@ -1,6 +1,7 @@
 //! What one connection counts.
 
-use crate::outbox::Batch;
+use crate::outbox::{AROUND_PACKET_BYTES, Batch};
+use crate::packet::Tally;
 
 /// Why a packet was not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +56,24 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Bytes of packets that had to go because their destination reads too slowly.
+    /// Bytes of packets that had to go because their destination reads too slowly, with the frames in which a client sends
+    /// them: small packets are little else.
     pub fn queue_full_bytes(&self) -> u64 {
-        self.dropped[DropReason::QueueFull as usize].iter().map(|tally| tally.bytes).sum()
+        let dropped = &self.dropped[DropReason::QueueFull as usize];
+        let bytes = |tally: &Tally| tally.bytes + tally.packets * AROUND_PACKET_BYTES as u64;
+        dropped.iter().map(bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_packets_count_as_long_as_they_were_sent() {
+        let mut counts = Counts::default();
+        let dropped = &mut counts.dropped[DropReason::QueueFull as usize];
+        (dropped[0].packets, dropped[1]) = (2, Tally { packets: 1, bytes: 100 });
+        assert_eq!(counts.queue_full_bytes(), 100 + 3 * (5 + 32));
     }
 }

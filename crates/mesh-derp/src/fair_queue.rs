@@ -13,10 +13,13 @@ const QUIET_BYTES: usize = 4 << 10;
 /// Bytes of the others that leave in a round.
 const ROUND_BYTES: u64 = 64 << 10;
 
+/// Senders for whom an empty queue keeps room.
+const KEPT_SHARES_MAX: usize = 64;
+
 /// Senders that are remembered before those are forgotten that have nothing among the bulk.
 const SHARES_MAX: usize = 16 << 10;
 
-/// How much less than the others the quiet may let wait.
+/// How much less of the quiet may wait than of all. What is more is bulk: it waits longer, but is not forgotten for it.
 const QUIET_FRACTION: usize = 4;
 
 /// Two queues. Packets of one sender leave in their order all the same: whoever has packets among the bulk puts all
@@ -69,20 +72,21 @@ impl FairQueue {
     ) -> Tally {
         let [frame_bytes, _] = sizes;
         let mut share = self.share(src);
+        let quiet_bounds = Bounds {
+            packets: bounds.packets / QUIET_FRACTION,
+            bytes: bounds.bytes / QUIET_FRACTION,
+        };
         // With nothing to overtake, everybody is bulk, which is quicker.
         let is_quiet = !self.bulk.is_empty() && share.bulk_end <= self.bulk.passed() && {
             if share.round != self.round {
                 share = Share { round: self.round, quiet_bytes: 0, ..share };
             }
             share.quiet_bytes + frame_bytes <= QUIET_BYTES
+                && self.quiet.has_room(quiet_bounds, frame_bytes)
         };
         let dropped = if is_quiet {
             share.quiet_bytes += frame_bytes;
-            let bounds = Bounds {
-                packets: bounds.packets / QUIET_FRACTION,
-                bytes: bounds.bytes / QUIET_FRACTION,
-            };
-            self.quiet.push(bounds, sizes, encode)
+            self.quiet.push(quiet_bounds, sizes, encode)
         } else {
             let dropped = self.bulk.push(bounds, sizes, encode);
             share.bulk_end = self.bulk.end();
@@ -115,6 +119,7 @@ impl FairQueue {
         }
         if self.is_empty() {
             self.shares.clear();
+            self.shares.shrink_to(KEPT_SHARES_MAX);
             self.last = None;
         } else if self.bulk.passed() >= self.round_end {
             self.begin_round();

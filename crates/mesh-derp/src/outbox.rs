@@ -24,7 +24,10 @@ pub const QUEUE_BYTES_MAX: usize = 1536 << 10;
 
 /// Peers that a client waits to hear are gone. Of more it does not hear: only a client that takes in
 /// nothing while that many peers leave comes so far, and it is about to be cut.
-pub const PEER_GONE_MAX: usize = 16_384;
+pub(crate) const PEER_GONE_MAX: usize = 16_384;
+
+/// Notices for which an outbox keeps room while none waits.
+const KEPT_NOTICES_MAX: usize = 64;
 
 /// Keys that a watcher is told of in one write: some 56 KiB.
 const PRESENCE_PER_WRITE: usize = 1024;
@@ -32,8 +35,8 @@ const PRESENCE_PER_WRITE: usize = 1024;
 /// How many times as much may wait for another relay as for a client: it stands for many of them.
 const FORWARDS_FACTOR: usize = 8;
 
-/// Bytes of a frame around the packet that it carries to a client.
-const AROUND_PACKET_BYTES: usize = HEADER_BYTES + KEY_BYTES;
+/// Bytes of a frame around the packet that it carries to a client, or from one.
+pub(crate) const AROUND_PACKET_BYTES: usize = HEADER_BYTES + KEY_BYTES;
 
 const TO_CLIENT: Bounds = Bounds { packets: QUEUE_PACKETS_MAX, bytes: QUEUE_BYTES_MAX };
 
@@ -44,7 +47,7 @@ const TO_RELAY: Bounds = Bounds {
 
 /// What waits to be written to one client.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     pong: Option<[u8; PING_BYTES]>,
     disco: PacketQueue,
     data: FairQueue,
@@ -72,7 +75,7 @@ pub type Batch = [Tally; KINDS];
 
 impl Outbox {
     /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pong.is_none()
             && self.notices.is_empty()
             && self.presence.is_empty()
@@ -81,14 +84,19 @@ impl Outbox {
     }
 
     /// Queues a packet from `src`. Returns the packets that had to go for it.
-    pub fn push_packet(&mut self, kind: PacketKind, src: NodePublic, payload: &[u8]) -> Tally {
+    pub(crate) fn push_packet(
+        &mut self,
+        kind: PacketKind,
+        src: NodePublic,
+        payload: &[u8],
+    ) -> Tally {
         let frame = ServerFrame::RecvPacket { src, payload };
         let sizes = [AROUND_PACKET_BYTES + payload.len(), payload.len()];
         self.push(kind, src, TO_CLIENT, sizes, |out| frame.encode(out))
     }
 
     /// Queues a packet from `src` to `dst` for another relay. Returns the packets that had to go for it.
-    pub fn push_forward(
+    pub(crate) fn push_forward(
         &mut self,
         kind: PacketKind,
         src: NodePublic,
@@ -115,7 +123,7 @@ impl Outbox {
     }
 
     /// Queues the answer to a ping, unless one waits already: who pings faster than it reads gets fewer.
-    pub fn push_pong(&mut self, data: [u8; PING_BYTES]) {
+    pub(crate) fn push_pong(&mut self, data: [u8; PING_BYTES]) {
         self.pong.get_or_insert(data);
     }
 
@@ -123,7 +131,7 @@ impl Outbox {
     ///
     /// It goes behind all that waits now: packets that the peer sent before it left must not make the client
     /// believe that it is still there.
-    pub fn push_gone(&mut self, key: NodePublic, reason: PeerGoneReason) {
+    pub(crate) fn push_gone(&mut self, key: NodePublic, reason: PeerGoneReason) {
         if self.notices.len() >= PEER_GONE_MAX {
             return;
         }
@@ -135,14 +143,14 @@ impl Outbox {
     }
 
     /// Forgets a notice that waits: the peer is not gone, or is back.
-    pub fn forget_gone(&mut self, key: &NodePublic) {
+    pub(crate) fn forget_gone(&mut self, key: &NodePublic) {
         if !self.gone.is_empty() {
             self.gone.remove(key);
         }
     }
 
     /// Puts a notice that waits behind all that waits now: a packet of the peer has come late.
-    pub fn postpone_gone(&mut self, key: &NodePublic) {
+    pub(crate) fn postpone_gone(&mut self, key: &NodePublic) {
         if let Some(&(reason, _)) = self.gone.get(key) {
             self.push_gone(*key, reason);
         }
@@ -152,7 +160,7 @@ impl Outbox {
     /// told of that key is forgotten, even that it was not here for a packet, which would come behind.
     ///
     /// Returns whether no more than `waiting_max` keys wait: if more do, the client must start anew.
-    pub fn push_presence(
+    pub(crate) fn push_presence(
         &mut self,
         key: NodePublic,
         peer: Option<PeerPresent>,
@@ -168,14 +176,16 @@ impl Outbox {
     /// Appends what waits to `out`, and says which packets that were: about `bytes_max` bytes of packets at most. Of
     /// [`Self::push_presence`] some may be left for the next time too.
     ///
-    /// The pong comes first, then disco, then data. Either has half of the bytes for sure.
-    pub fn poll_output(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Batch {
+    /// The pong comes first, then disco, then data. Either has half of the bytes for sure, however long the other's
+    /// frames are.
+    pub(crate) fn poll_output(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Batch {
         if let Some(data) = self.pong.take() {
             ServerFrame::Pong(data).encode(out);
         }
         let before = out.len();
         let disco = self.disco.drain(out, bytes_max / 2);
-        let data = self.data.drain(out, bytes_max.saturating_sub(out.len() - before));
+        let left = bytes_max.saturating_sub(out.len() - before).max(bytes_max / 2);
+        let data = self.data.drain(out, left);
         let batch = [disco, data];
         self.tell_gone(out);
         for _ in 0..PRESENCE_PER_WRITE {
@@ -204,6 +214,9 @@ impl Outbox {
                 self.gone.remove(&key);
                 ServerFrame::PeerGone { key, reason }.encode(out);
             }
+        }
+        if self.notices.is_empty() {
+            self.notices.shrink_to(KEPT_NOTICES_MAX);
         }
     }
 }

@@ -65,6 +65,11 @@ impl PacketQueue {
         self.passed + self.waiting_bytes as u64
     }
 
+    /// Whether no packet had to go for a frame of `frame_bytes`.
+    pub(crate) fn has_room(&self, bounds: Bounds, frame_bytes: usize) -> bool {
+        self.frames.len() < bounds.packets && self.waiting_bytes + frame_bytes <= bounds.bytes
+    }
+
     /// Has `encode` append a frame of `frame_bytes` around a packet of `payload_bytes`. Returns the packets that had
     /// to go for it.
     pub(crate) fn push(
@@ -91,8 +96,7 @@ impl PacketQueue {
     /// Drops the oldest packets until there is room for one more.
     fn make_room(&mut self, bounds: Bounds, frame_bytes: usize) -> Tally {
         let mut dropped = Tally::default();
-        while self.frames.len() >= bounds.packets || self.waiting_bytes + frame_bytes > bounds.bytes
-        {
+        while !self.has_room(bounds, frame_bytes) {
             let Some(oldest) = self.pop(|_| {}) else { break };
             dropped.add(oldest);
         }

@@ -31,7 +31,7 @@ impl Routes {
     }
 
     /// The way to `dst`, if there is one.
-    pub(crate) fn find(&mut self, table: &Table, dst: &NodePublic) -> Option<&Route> {
+    pub(crate) fn find(&mut self, table: &Table, dst: &NodePublic) -> Option<&Arc<Route>> {
         let place = self.recent.iter().position(|(key, _)| key == dst);
         let place = match place {
             Some(place) if !self.recent[place].1.is_stale() => place,

@@ -67,7 +67,7 @@ impl Session {
         &self.client
     }
 
-    /// Whether a packet of the client would find its way to `dst`.
+    /// Whether a packet of the client would find its way to `dst`, which is remembered as if one had been sent.
     pub fn reaches(&mut self, dst: &NodePublic) -> bool {
         self.routes.find(&self.table, dst).is_some()
     }
@@ -146,10 +146,10 @@ impl Session {
     ) {
         self.counts.received_forwarded[kind as usize].add(payload.len());
         let deliveries = self.deliveries.get_or_insert_with(|| Box::new(Deliveries::new()));
-        if !deliveries.reaches(&self.table, &dst) {
+        let Some((route, is_present)) = deliveries.find(&self.table, &src, &dst) else {
             return self.drop_absent(DropReason::UnknownForwarded, dst, kind, payload, now);
-        }
-        let pushed = deliveries.push(&self.table, kind, src, dst, payload);
+        };
+        let pushed = route.push(kind, src, dst, payload, is_present);
         self.count_dropped(pushed, kind, payload);
     }
 

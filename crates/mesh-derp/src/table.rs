@@ -8,6 +8,7 @@ mod mesh;
 mod route;
 
 use std::collections::{HashMap, HashSet};
+use std::mem;
 use std::sync::{Arc, Mutex};
 
 use mesh_keys::NodePublic;
@@ -17,6 +18,9 @@ use crate::frame::PeerGoneReason;
 use crate::peer_present::PeerPresent;
 
 pub(crate) use route::Route;
+
+/// Keys that one has sent packets to before it is looked for some to forget.
+const SENT_TO_MIN: usize = 50;
 
 /// All connections of a relay.
 #[derive(Debug, Default)]
@@ -47,6 +51,24 @@ struct KeySet {
 impl KeySet {
     fn place_of(&self, client: &Arc<Client>) -> Option<usize> {
         self.connections.iter().position(|other| Arc::ptr_eq(other, client))
+    }
+}
+
+impl Sets {
+    /// Notes that `src` has sent packets to these keys. When room runs out, keys are forgotten that have left since: if they
+    /// come back, they have heard nothing of `src` yet.
+    fn note_sent(&mut self, src: &NodePublic, keys: impl IntoIterator<Item = NodePublic>) {
+        let Some(set) = self.by_key.get_mut(src) else { return };
+        let mut sent_to = mem::take(&mut set.sent_to);
+        if sent_to.len() == sent_to.capacity() && sent_to.len() >= SENT_TO_MIN {
+            sent_to.retain(|key| self.by_key.contains_key(key));
+            // Twice as many until it is looked again.
+            sent_to.reserve(sent_to.len());
+        }
+        sent_to.extend(keys);
+        if let Some(set) = self.by_key.get_mut(src) {
+            set.sent_to = sent_to;
+        }
     }
 }
 
@@ -99,8 +121,8 @@ impl Table {
         let Some(place) = set.place_of(client) else { return };
         client.set_active(false);
         set.connections.remove(place);
-        set.sent_to.extend(sent_to);
         let is_last = set.connections.is_empty();
+        sets.note_sent(&key, sent_to);
         self.update(&key, &mut sets);
         if is_last {
             sets.tell_watchers(key, None);
@@ -135,6 +157,12 @@ impl Table {
             connection.cut();
         }
         connections.len()
+    }
+
+    /// How many keys it is known of that `src` has sent packets to them.
+    #[cfg(test)]
+    pub(crate) fn sent_to(&self, src: &NodePublic) -> usize {
+        lock(&self.sets).by_key.get(src).map_or(0, |set| set.sent_to.len())
     }
 
     /// Finds the way to a key anew after one of its ways has gone. If none is left, those hear that it is gone

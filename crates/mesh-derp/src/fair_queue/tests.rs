@@ -53,6 +53,24 @@ fn who_is_quiet_may_only_be_so_far_ahead() {
 }
 
 #[test]
+fn many_that_send_little_are_not_forgotten_while_there_is_room() {
+    let mut queue = FairQueue::default();
+    let mut dropped = Tally::default();
+    for round in 0..3 {
+        for src in 0..=u8::MAX {
+            dropped += push(&mut queue, src, round, 200);
+        }
+    }
+    assert_eq!(dropped, Tally::default());
+    let left = drain(&mut queue, usize::MAX, 200);
+    assert_eq!(left.len(), 3 * 256);
+    for src in 0..=u8::MAX {
+        let rounds = left.iter().filter(|(whose, _)| *whose == src).map(|(_, round)| *round);
+        assert!(rounds.eq(0..3), "of {src}");
+    }
+}
+
+#[test]
 fn senders_that_come_and_go_are_forgotten() {
     let mut queue = FairQueue::default();
     for number in 0..3 * SHARES_MAX {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::frame::FrameReader;
+use crate::packet::PACKET_BYTES_MAX;
 
 fn key(number: u8) -> NodePublic {
     NodePublic::from_bytes([number; KEY_BYTES])
@@ -133,6 +134,17 @@ fn disco_and_data_share_what_is_written() {
     let [disco, data] = outbox.poll_output(&mut Vec::new(), 10_000);
     assert!(disco.packets.abs_diff(data.packets) <= 2, "{disco:?} {data:?}");
     assert!((4_000..=5_500).contains(&disco.bytes), "{disco:?}");
+}
+
+#[test]
+fn long_disco_packets_leave_data_its_part() {
+    let mut outbox = Outbox::default();
+    for _ in 0..20 {
+        outbox.push_packet(PacketKind::Disco, key(1), &vec![0; PACKET_BYTES_MAX]);
+        outbox.push_packet(PacketKind::Data, key(2), &[0; 1400]);
+    }
+    let [disco, data] = outbox.poll_output(&mut Vec::new(), PACKET_BYTES_MAX);
+    assert_eq!((disco.packets, data.packets), (1, 20));
 }
 
 #[test]

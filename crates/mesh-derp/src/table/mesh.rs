@@ -55,9 +55,7 @@ impl Table {
 
     /// Remembers that a client of another relay has sent packets to one of this, who is to hear when it is gone.
     pub(crate) fn note_sent(&self, src: &NodePublic, dst: NodePublic) {
-        if let Some(set) = lock(&self.sets).by_key.get_mut(src) {
-            set.sent_to.insert(dst);
-        }
+        lock(&self.sets).note_sent(src, [dst]);
     }
 }
 

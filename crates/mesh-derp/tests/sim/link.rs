@@ -168,7 +168,7 @@ impl Link {
 
     /// Whether so many packets may wait that some had to go.
     pub(crate) fn may_have_dropped(&self, kind: usize) -> bool {
-        self.bounds.may_drop(kind, self.waiting[kind])
+        self.bounds.may_drop(self.waiting[kind])
     }
 
     /// The most that can wait.
@@ -218,11 +218,10 @@ impl Bounds {
         around_packet_bytes: 5 + 32 + 32,
     };
 
-    /// Whether a packet may have had to go if no more than so many wait: in the smallest queue of their kind.
-    fn may_drop(self, kind: usize, waiting: Tally) -> bool {
-        let part = if kind == PacketKind::Data as usize { 4 } else { 1 };
+    /// Whether a packet may have had to go if no more than so many wait.
+    fn may_drop(self, waiting: Tally) -> bool {
         let bytes = waiting.bytes + waiting.packets * self.around_packet_bytes;
-        waiting.packets > self.packets_max / part || bytes > self.bytes_max / part
+        waiting.packets > self.packets_max || bytes > self.bytes_max
     }
 
     /// How many of so many packets can wait: in all queues of their kind.

@@ -97,7 +97,8 @@ impl World {
                 let key = number(key);
                 let gone_at = link.gone_at.get(&key).expect("a peer that was gone");
                 let belief = link.beliefs.entry(key).or_default();
-                let came_late = link.doubted_at.get(&key) == Some(&belief.heard_at);
+                // Of several that came late, the last one need not be the last that is read.
+                let came_late = link.doubted_at.get(&key).is_some_and(|at| *at >= belief.heard_at);
                 let is_news = belief.heard_at < *gone_at || came_late;
                 assert!(is_news, "{key} was heard after it was gone");
                 belief.is_there = false;
