@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use mesh_derp::websocket::WebSocketError;
 use mesh_derp::{Login, LoginError, NONCE_BYTES, Session, SessionError};
+use mesh_tls::RecordError;
 use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -22,7 +23,7 @@ use crate::link::Link;
 use crate::places::Place;
 use crate::refusal::Refusal;
 use crate::relay::{LOGIN_DEADLINE, Shared};
-use crate::workers::charge;
+use crate::workers::{HANDSHAKE_CHARGE, charge};
 use crate::writer::{WRITE_DEADLINE, Writer, write_all};
 
 /// Bytes that a read before the login asks for.
@@ -77,7 +78,12 @@ impl ConnectionError {
             Self::Session(_) => Some(Refusal::Frame),
             Self::Io(error) => {
                 let cause = error.get_ref()?;
-                cause.downcast_ref::<WebSocketError>().map(|_| Refusal::WebSocket)
+                match cause.downcast_ref::<RecordError>() {
+                    None => cause.downcast_ref::<WebSocketError>().map(|_| Refusal::WebSocket),
+                    // The client goes, and says why.
+                    Some(RecordError::Alert(_)) => None,
+                    Some(_) => Some(Refusal::Tls),
+                }
             }
             Self::Cancelled | Self::NotAdmitted | Self::Random | Self::WriteTimeout => None,
         }
@@ -125,9 +131,11 @@ async fn log_in_and_run(
     drop((login, place));
 
     let mut writer = Writer::new(Arc::clone(shared), first);
+    // Its own, for it is asked in each turn, and all would wait for the lock of one.
+    let cancel = shared.cancel.child_token();
     tokio::select! {
         biased;
-        () = shared.cancel.cancelled() => Ok(()),
+        () = cancel.cancelled() => Ok(()),
         result = connection.run(link, &mut writer, input) => result,
     }
 }
@@ -146,7 +154,11 @@ where
     written.map_err(|_| ConnectionError::WriteTimeout)??;
     loop {
         let mut rest = &input[..];
-        if let Some(login) = shared.login.handle_input(&mut rest)? {
+        let login = shared.login.handle_input(&mut rest);
+        if !matches!(login, Ok(None)) {
+            charge(HANDSHAKE_CHARGE);
+        }
+        if let Some(login) = login? {
             let taken = input.len() - rest.len();
             input.advance(taken);
             return Ok(login);
@@ -164,16 +176,17 @@ async fn ask(shared: &Shared, candidate: Candidate, is_mesh: bool) -> Result<(),
     Err(ConnectionError::NotAdmitted)
 }
 
-/// Waits for more bytes behind `input`.
+/// Waits for more bytes behind `input`, and charges for all of them: they are looked at anew.
 pub(crate) async fn read_more<IO: AsyncRead + Unpin>(
     io: &mut IO,
     input: &mut BytesMut,
 ) -> io::Result<()> {
     input.reserve(READ_BYTES);
-    match io.read_buf(input).await? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        _ => Ok(()),
+    if io.read_buf(input).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
+    charge(input.len() as u64);
+    Ok(())
 }
 
 fn random_nonce() -> Result<[u8; NONCE_BYTES], ConnectionError> {
@@ -240,8 +253,11 @@ impl Connection {
         let Shared { limits, stats, .. } = &*self.shared;
         while bytes < TURN_BYTES {
             ready!(self.pace.poll_ready(limits, stats, cx));
-            let received = link
-                .poll_receive(cx, |chunk| Ok::<_, ConnectionError>(self.session.take(chunk, now)?));
+            let mut taken = 0;
+            let received = link.poll_receive(cx, |chunk| {
+                taken += chunk.len();
+                Ok::<_, ConnectionError>(self.session.take(chunk, now)?)
+            });
             let counts = self.session.take_counts();
             stats.add(&counts);
             match received? {
@@ -249,7 +265,8 @@ impl Connection {
                     return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
                 }
                 Poll::Ready(more) => {
-                    self.pace.took(more, counts.queue_full_bytes());
+                    // Clients keep to a rate of frames. Time is what all that came around them costs, too.
+                    self.pace.took(taken, counts.queue_full_bytes());
                     charge(more as u64);
                     bytes += more;
                 }

@@ -14,8 +14,9 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::stats::RelayStats;
 use crate::writer::WRITE_DEADLINE;
 
-/// Connections that have not logged in, unless somebody says otherwise. Each holds 16 KiB of a request or a login at
-/// most, and as much of a TLS handshake: 256 MiB in all, at the worst.
+/// Connections that have not logged in, unless somebody says otherwise. Each holds 20 KiB of a request or a login at most,
+/// and 16 KiB of a TLS record: some 300 MiB in all. While its answer is not taken, or it is asked whether it is admitted,
+/// it holds all that one read has brought instead of the record, up to 80 KiB: 800 MiB in all, at the worst.
 pub const PRE_LOGIN_MAX: usize = 8192;
 
 /// Slowest a client can be told to be, in bytes a second: what one read brings is paid for in four seconds.
@@ -52,10 +53,12 @@ impl Default for Limits {
 }
 
 /// The limits of a relay as they are just now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LiveLimits {
     /// Counts the changes, so that nobody looks behind the lock for nothing.
     version: AtomicU64,
+    /// [`Limits::write_timeout`], for those that write.
+    write_timeout_nanos: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -63,6 +66,14 @@ pub(crate) struct LiveLimits {
 struct State {
     limits: Limits,
     accept: Option<TokenBucket>,
+}
+
+impl Default for LiveLimits {
+    fn default() -> Self {
+        let state = State::default();
+        let write_timeout_nanos = nanos_of(state.limits.write_timeout).into();
+        Self { version: AtomicU64::default(), write_timeout_nanos, state: state.into() }
+    }
 }
 
 impl LiveLimits {
@@ -74,11 +85,16 @@ impl LiveLimits {
         let mut state = self.lock();
         adjust(&mut state.accept, limits.accept, Instant::now());
         state.limits = Limits { client, ..limits };
+        self.write_timeout_nanos.store(nanos_of(limits.write_timeout), Ordering::Relaxed);
         self.version.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn get(&self) -> Limits {
         self.lock().limits
+    }
+
+    pub(crate) fn write_timeout(&self) -> Duration {
+        Duration::from_nanos(self.write_timeout_nanos.load(Ordering::Relaxed))
     }
 
     /// Whether one more connection is accepted just now.
@@ -90,6 +106,10 @@ impl LiveLimits {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn nanos_of(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Brings a bucket to another rate, or does away with it.

@@ -8,10 +8,11 @@ use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite};
 
 use crate::wide::Wide;
 
-/// A stream whose bytes can be looked at where they are, without a copy for whoever reads them.
+/// A stream whose bytes can be looked at where they are, without a copy for whoever reads them. Reading it as a stream
+/// is charged for; who is handed what has come pays for it.
 pub(crate) trait Link: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Hands on what has come, chunk by chunk, about as much as one read of the socket brings. Returns how many bytes that were,
-    /// none at the end of the stream.
+    /// Hands on what has come, chunk by chunk, about as much as one read of the socket brings. Returns how many bytes that were
+    /// on their way, which may carry nothing; none at the end of the stream.
     fn poll_receive<E: From<io::Error>>(
         &mut self,
         cx: &mut Context<'_>,

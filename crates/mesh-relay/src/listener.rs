@@ -18,13 +18,10 @@ use crate::refusal::Refusal;
 use crate::relay::Shared;
 use crate::tls::Tls;
 use crate::wide::Wide;
-use crate::workers::{Workers, charge};
+use crate::workers::{HANDSHAKE_CHARGE, Workers, charge};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-
-/// What a TLS handshake is charged for, as bytes of a client: it costs about as much time.
-const HANDSHAKE_CHARGE: u64 = 64 << 10;
 
 /// How long a failed accept (no file descriptors, mostly) puts off the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -46,7 +43,8 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 #[cfg(target_os = "linux")]
 const NOTSENT_BYTES_MAX: u32 = 128 << 10;
 
-/// A running listener. It ends when it is dropped, with all its connections.
+/// A running listener. It takes nobody in any more when it is dropped; connections go on until the last listener of
+/// their relay is dropped.
 #[derive(Debug)]
 pub struct ServiceHandle {
     local_addr: SocketAddr,
@@ -188,3 +186,6 @@ async fn serve_socket(
     let stream = Box::pin(shared.within(&place, HANDSHAKE_DEADLINE, handshake)).await?;
     Box::pin(door::serve(shared, stream, place)).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,6 +208,9 @@ impl Shared {
     pub(crate) fn end(&self, end: Result<(), ConnectionError>) {
         let Err(error) = end else { return tracing::debug!("derp connection ended") };
         tracing::debug!(%error, "derp connection ended");
+        if matches!(error, ConnectionError::WriteTimeout) {
+            self.stats.write_timeouts.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(refusal) = error.refusal() {
             self.stats.refuse(refusal);
         }

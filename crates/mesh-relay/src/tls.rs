@@ -17,6 +17,7 @@ use rustls::server::ServerConnectionData;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use crate::link::Link;
+use crate::workers::charge;
 
 /// Bytes that are read at once: some forty packets.
 const READ_BYTES: usize = 64 << 10;
@@ -46,7 +47,7 @@ pub(crate) struct Tls<IO> {
     io: IO,
     /// Boxed, for it is large and moves from step to step until the login is over.
     records: Box<Records<ServerConnectionData>>,
-    /// The beginning of a record.
+    /// The beginning of a record: shorter than [`RECORD_BYTES_MAX`].
     partial: Vec<u8>,
     /// What was opened and not asked for yet.
     opened: BytesMut,
@@ -68,11 +69,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Tls<IO> {
             let advanced = handshake.advance(&mut incoming, &mut outgoing, &mut early);
             io.write_all(&outgoing).await?;
             outgoing.clear();
-            if advanced.map_err(no_handshake)? {
-                break;
+            let is_over = advanced.map_err(no_handshake)?;
+            // What comes behind the handshake is the beginning of one record.
+            let bytes_max = if is_over { RECORD_BYTES_MAX } else { HANDSHAKE_BYTES_MAX };
+            if incoming.len() >= bytes_max {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "record without end"));
             }
-            if incoming.len() >= HANDSHAKE_BYTES_MAX {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "handshake without end"));
+            if is_over {
+                break;
             }
             incoming.reserve(HANDSHAKE_READ_BYTES);
             if io.read_buf(&mut incoming).await? == 0 {
@@ -91,34 +95,31 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Tls<IO> {
         })
     }
 
-    /// Reads until there is something to hand on, or nothing more comes.
+    /// Reads once, and hands on what the records that have come hold. Returns how many bytes were read, though they may
+    /// hold nothing; none at the end.
     fn poll_open<E: From<io::Error>>(
         &mut self,
         room: &mut Vec<u8>,
         cx: &mut Context<'_>,
         mut take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Poll<Result<usize, E>> {
-        room.resize(READ_BYTES + RECORD_BYTES_MAX, 0);
-        let mut bytes = 0;
-        while bytes == 0 && !self.records.has_ended() {
-            let kept = self.partial.len();
-            let mut buffer = ReadBuf::new(&mut room[kept..kept + READ_BYTES]);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
-            let read = buffer.filled().len();
-            if read == 0 {
-                break;
-            }
-            room[..kept].copy_from_slice(&self.partial);
-            let (input, mut taken) = (&mut room[..kept + read], 0);
-            while let Some(data) = self.records.open(input, &mut taken).map_err(no_record)? {
-                bytes += data.len();
-                take(data)?;
-            }
-            self.partial.clear();
-            self.partial.shrink_to(KEPT_BYTES_MAX);
-            self.partial.extend_from_slice(&input[taken..]);
+        if self.records.has_ended() {
+            return Poll::Ready(Ok(0));
         }
-        Poll::Ready(Ok(bytes))
+        room.resize(READ_BYTES + RECORD_BYTES_MAX, 0);
+        let kept = self.partial.len();
+        let mut buffer = ReadBuf::new(&mut room[kept..kept + READ_BYTES]);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+        let read = buffer.filled().len();
+        room[..kept].copy_from_slice(&self.partial);
+        let (input, mut taken) = (&mut room[..kept + read], 0);
+        while let Some(data) = self.records.open(input, &mut taken).map_err(no_record)? {
+            take(data)?;
+        }
+        self.partial.clear();
+        self.partial.shrink_to(KEPT_BYTES_MAX);
+        self.partial.extend_from_slice(&input[taken..]);
+        Poll::Ready(Ok(read))
     }
 
     /// Writes the records that wait.
@@ -174,7 +175,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Tls<IO> 
                 Ok::<_, io::Error>(())
             });
             self.opened = opened;
-            ready!(received)?;
+            let read = ready!(received)?;
+            charge(read as u64);
+            if read > 0 && self.opened.is_empty() {
+                // Others get their turn: whoever sends nothing but headers could go on for ever.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
         let length = self.opened.len().min(into.remaining());
         into.put_slice(&self.opened[..length]);
@@ -208,6 +215,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tls<IO> {
         if !self.is_closing {
             self.is_closing = true;
             let Self { records, sealed, .. } = &mut *self;
+            if sealed.capacity() == 0 {
+                *sealed = WRITE.take();
+            }
             records.seal_close(sealed);
         }
         ready!(self.poll_sealed(cx))?;
@@ -223,3 +233,6 @@ fn no_handshake(error: HandshakeError) -> io::Error {
 fn no_record(error: RecordError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! A WebSocket as a link: a stream of bytes in the binary messages of another link.
 
 use std::convert::Infallible;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -70,36 +70,29 @@ impl Inbound {
 /// What is sent to the client.
 #[derive(Debug, Default)]
 struct Outbound {
-    /// Frames of no payload, pongs, and the header of the message that is being written last: all of them go before
-    /// the message's bytes.
-    head: Vec<u8>,
-    /// How many bytes of it are written.
-    head_written: usize,
-    /// Bytes that the message lacks.
-    message_left: usize,
+    /// What waits for the link: the answer to the upgrade, a pong or a message, and a close behind it.
+    frames: Vec<u8>,
+    /// How many bytes of them are written.
+    written: usize,
     is_closing: bool,
 }
 
 impl Outbound {
-    fn rest_of_head(&self) -> &[u8] {
-        &self.head[self.head_written..]
-    }
-
-    fn head_took(&mut self, bytes: usize) {
-        self.head_written += bytes;
-        if self.head_written == self.head.len() {
-            self.head = Vec::new();
-            self.head_written = 0;
+    fn took(&mut self, bytes: usize) {
+        self.written += bytes;
+        if self.written == self.frames.len() {
+            self.frames = Vec::new();
+            self.written = 0;
         }
     }
 
-    /// Puts the answer to a ping before what comes next, between two messages.
+    /// Answers a ping if nothing waits: who pings and does not read is owed one pong.
     fn pong(&mut self, ping: &mut Option<Vec<u8>>) {
-        if self.message_left == 0
+        if self.frames.is_empty()
             && !self.is_closing
             && let Some(data) = ping.take()
         {
-            Frame::Pong(&data).encode(&mut self.head);
+            Frame::Pong(&data).encode(&mut self.frames);
         }
     }
 }
@@ -114,30 +107,32 @@ impl<L: Link> WebSocket<L> {
             came.extend_from_slice(bytes);
             Ok::<_, Infallible>(())
         });
-        let outbound = Outbound { head: out, ..Outbound::default() };
+        let outbound = Outbound { frames: out, ..Outbound::default() };
         (Self { link, inbound, outbound }, came)
     }
 
     /// Answers the last ping, at once if that can be written, else with what is written next.
     fn answer_ping(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.inbound.ping.is_some() && self.poll_head(cx)?.is_ready() {
+        if self.inbound.ping.is_some() && self.poll_frames(cx)?.is_ready() {
             let _ = Pin::new(&mut self.link).poll_flush(cx)?;
         }
         Ok(())
     }
 
-    /// Writes what goes before the next message.
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes the frames that wait, and the answer to a ping.
+    fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { link, inbound, outbound } = self;
-        outbound.pong(&mut inbound.ping);
-        // The header of a message goes with its first bytes.
-        while outbound.message_left == 0 && !outbound.head.is_empty() {
-            match ready!(Pin::new(&mut *link).poll_write(cx, outbound.rest_of_head()))? {
+        loop {
+            outbound.pong(&mut inbound.ping);
+            if outbound.frames.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let rest = &outbound.frames[outbound.written..];
+            match ready!(Pin::new(&mut *link).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => outbound.head_took(written),
+                written => outbound.took(written),
             }
         }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -169,68 +164,60 @@ impl<L: Link> AsyncRead for WebSocket<L> {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.inbound.has_ended()? {
+            return Poll::Ready(Ok(()));
+        }
         let before = into.remaining();
         let mut masked = [0; ROOM_BYTES];
-        while into.remaining() == before && !this.inbound.has_ended()? {
-            // What is unmasked is no longer than what was masked.
-            let room = masked.len().min(before);
-            let mut masked = ReadBuf::new(&mut masked[..room]);
-            ready!(Pin::new(&mut this.link).poll_read(cx, &mut masked))?;
-            if masked.filled().is_empty() {
-                break;
-            }
-            let Ok(()) = this.inbound.take(masked.filled(), |bytes| {
-                into.put_slice(bytes);
-                Ok::<_, Infallible>(())
-            });
-            this.answer_ping(cx)?;
+        // What is unmasked is no longer than what was masked.
+        let room = masked.len().min(before);
+        let mut masked = ReadBuf::new(&mut masked[..room]);
+        ready!(Pin::new(&mut this.link).poll_read(cx, &mut masked))?;
+        let Ok(()) = this.inbound.take(masked.filled(), |bytes| {
+            into.put_slice(bytes);
+            Ok::<_, Infallible>(())
+        });
+        this.answer_ping(cx)?;
+        if !masked.filled().is_empty() && into.remaining() == before {
+            // Others get their turn: whoever sends nothing but headers could go on for ever.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }
 }
 
-/// Who begins to write some bytes has to go on with them: their message is announced.
 impl<L: Link> AsyncWrite for WebSocket<L> {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Self { link, inbound, outbound } = self.get_mut();
-        outbound.pong(&mut inbound.ping);
-        if outbound.message_left == 0 && !bytes.is_empty() {
-            outbound.message_left = bytes.len().min(MESSAGE_BYTES_MAX);
-            Frame::Data(outbound.message_left).encode(&mut outbound.head);
-        }
-        let bytes = &bytes[..outbound.message_left.min(bytes.len())];
-        loop {
-            let head = outbound.rest_of_head();
-            let head_bytes = head.len();
-            let parts = [IoSlice::new(head), IoSlice::new(bytes)];
-            let parts = if head.is_empty() { &parts[1..] } else { &parts };
-            let written = ready!(Pin::new(&mut *link).poll_write_vectored(cx, parts))?;
-            outbound.head_took(written.min(head_bytes));
-            let written_bytes = written.saturating_sub(head_bytes);
-            outbound.message_left -= written_bytes;
-            if written_bytes > 0 || written == 0 || bytes.is_empty() {
-                return Poll::Ready(Ok(written_bytes));
-            }
-        }
+        ready!(self.poll_frames(cx))?;
+        let bytes = &bytes[..bytes.len().min(MESSAGE_BYTES_MAX)];
+        let frames = &mut self.outbound.frames;
+        Frame::Data(bytes.len()).encode(frames);
+        frames.extend_from_slice(bytes);
+        // The message is taken all the same if the link has no room for it now.
+        let _ = self.poll_frames(cx)?;
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_head(cx))?;
+        ready!(self.poll_frames(cx))?;
         Pin::new(&mut self.link).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { inbound, outbound, .. } = &mut *self;
-        // Within a message there is no room for a close.
-        if outbound.message_left == 0 && !outbound.is_closing {
-            Frame::Close(inbound.close_code()).encode(&mut outbound.head);
+        if !outbound.is_closing {
+            Frame::Close(inbound.close_code()).encode(&mut outbound.frames);
             outbound.is_closing = true;
         }
         ready!(self.as_mut().poll_flush(cx))?;
         Pin::new(&mut self.link).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

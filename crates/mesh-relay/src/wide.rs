@@ -10,6 +10,8 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+use crate::workers::charge;
+
 /// Bytes that are read at once: some forty packets.
 const READ_BYTES: usize = 64 << 10;
 
@@ -69,6 +71,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wide<IO> {
         let bytes = ready!(self.as_mut().poll_fill_buf(cx))?;
         let length = bytes.len().min(into.remaining());
         into.put_slice(&bytes[..length]);
+        charge(length as u64);
         if length > 0 {
             self.consume(length);
         }

@@ -1,8 +1,9 @@
 //! Threads that connections stay on: one for each core, and on each whoever has had least goes first.
 //!
 //! A runtime that gives every task its turn in a row makes a client with one packet wait for all that flood the
-//! relay. Here turns are paid for by what a connection has sent ([`charge`]): writing to a client and reading from
-//! one that is quiet come before the next piece of a flood, and so what was read is written before more is read.
+//! relay. Here turns are paid for, mostly by what a connection has sent ([`charge`]): writing to a client and reading
+//! from one that is quiet come before the next piece of a flood, and so what was read is written before more is read.
+//! No turn is free, so that nobody keeps coming before the others for ever.
 
 mod run_queue;
 
@@ -13,6 +14,7 @@ use std::mem;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::process;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -27,8 +29,11 @@ use run_queue::RunQueue;
 /// What is charged until the sockets are asked again who else has something to say: about one turn.
 const ROUND_CHARGE: u64 = 64 << 10;
 
-/// Turns until then, however little they cost.
-const ROUND_TURNS: usize = 64;
+/// What a turn costs at least: a round is 64 turns at the most.
+const TURN_CHARGE_MIN: u64 = ROUND_CHARGE / 64;
+
+/// What agreeing on a secret with a client is charged for, as bytes that it sends: it costs about as much time.
+pub(crate) const HANDSHAKE_CHARGE: u64 = 64 << 10;
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -77,7 +82,12 @@ impl Workers {
             workers.0.push(inbox);
             thread::Builder::new().name(format!("derp-{number}")).spawn(move || {
                 // As a task of its own, for waking that costs no system call.
-                let _ = runtime.block_on(async { tokio::spawn(worker).await });
+                let run = || runtime.block_on(async { tokio::spawn(worker).await });
+                if !matches!(catch_unwind(AssertUnwindSafe(run)), Ok(Ok(()))) {
+                    // Its connections hang, and it would be given all new ones: better to be started again.
+                    tracing::error!("a thread of the relay ended by a panic: so must all");
+                    process::abort();
+                }
             })?;
         }
         Ok(workers)
@@ -209,18 +219,19 @@ impl Worker {
     /// Gives a task its turn, and says what it used.
     fn turn(&mut self, id: usize) -> u64 {
         let Some(seat) = self.seats.get_mut(id) else { return 0 };
-        seat.alarm.is_set_off.store(false, Ordering::Release);
+        // Reads it too, for this turn to see what all did who have woken the task up to now.
+        seat.alarm.is_set_off.swap(false, Ordering::AcqRel);
         CHARGED.set(0);
         let mut cx = Context::from_waker(&seat.waker);
         let polled = catch_unwind(AssertUnwindSafe(|| seat.task.as_mut().poll(&mut cx)));
-        let charged = CHARGED.get();
+        let charged = CHARGED.get().max(TURN_CHARGE_MIN);
         seat.used = seat.used.saturating_add(charged);
         match polled {
             Ok(Poll::Pending) => return charged,
             Ok(Poll::Ready(())) => {}
             Err(panic) => report(&*panic),
         }
-        self.seats.remove(id);
+        clear(self.seats.remove(id));
         self.inbox.tasks.fetch_sub(1, Ordering::Relaxed);
         charged
     }
@@ -233,14 +244,14 @@ impl Future for Worker {
         let this = &mut *self;
         this.inbox.waker.register(cx.waker());
         this.inbox.is_awake.store(true, Ordering::Release);
-        let (mut charged, mut turns) = (0, 0);
-        while charged < ROUND_CHARGE && turns < ROUND_TURNS {
+        let mut charged = 0;
+        while charged < ROUND_CHARGE {
             if this.collect() {
+                mem::take(&mut this.seats).into_iter().for_each(|(_, seat)| clear(seat));
                 return Poll::Ready(());
             }
             let Some(id) = this.queue.pop() else { break };
             charged += this.turn(id);
-            turns += 1;
         }
         if this.queue.is_empty() {
             this.inbox.is_awake.store(false, Ordering::SeqCst);
@@ -251,6 +262,13 @@ impl Future for Worker {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+/// Drops a task, which may panic as its turns may.
+fn clear(seat: Seat) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(seat))) {
+        report(&*panic);
     }
 }
 

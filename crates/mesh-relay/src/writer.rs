@@ -5,7 +5,6 @@ use std::io;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use crate::connection::ConnectionError;
 use crate::link::Link;
 use crate::mesh::MESH_WRITE_DEADLINE;
 use crate::relay::Shared;
+use crate::workers::charge;
 
 /// How long a write may make no progress until the connection is cut, unless [`Limits::write_timeout`] says otherwise, and but
 /// for [`MESH_WRITE_DEADLINE`].
@@ -34,6 +34,10 @@ const KEEPALIVE_JITTER: Duration = Duration::from_secs(5);
 
 /// Bytes that are written at once, and after which others get their turn.
 pub(crate) const WRITE_BYTES: usize = 64 << 10;
+
+/// How many bytes are written for the charge of one that is read: a client is written to on behalf of those that send
+/// to it. So many of them at once have what they send written as fast as it is read.
+const BYTES_PER_CHARGE: usize = 16;
 
 /// What is being written to one client.
 pub(crate) struct Writer {
@@ -92,7 +96,10 @@ impl Writer {
         while self.written < self.bytes.len() {
             match ready!(Pin::new(&mut *io).poll_write(cx, &self.bytes[self.written..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.written += written,
+                written => {
+                    self.written += written;
+                    charge((written / BYTES_PER_CHARGE) as u64);
+                }
             }
         }
         ready!(Pin::new(io).poll_flush(cx))?;
@@ -114,7 +121,7 @@ impl Writer {
             let deadline = if client.is_mesh() {
                 MESH_WRITE_DEADLINE
             } else {
-                self.shared.limits.get().write_timeout
+                self.shared.limits.write_timeout()
             };
             self.gives_up = Some((Box::pin(sleep(deadline)), sent));
         }
@@ -122,7 +129,6 @@ impl Writer {
         if sleep.as_mut().poll(cx).is_pending() {
             return Ok(());
         }
-        self.shared.stats.write_timeouts.fetch_add(1, Ordering::Relaxed);
         Err(ConnectionError::WriteTimeout)
     }
 }

@@ -23,9 +23,13 @@ pub const RECORD_BYTES_MAX: usize = HEADER_BYTES + CONTENT_BYTES_MAX + 256;
 /// Source: RFC 8446, section 5.5.
 const SEALED_MAX: u64 = 1 << 23;
 
+/// Key updates that may come in a row without data between them: each costs as much time as many records.
+///
+/// Source: `BoringSSL`, `kMaxKeyUpdates`, which rustls follows.
+const KEY_UPDATES_MAX: u32 = 32;
+
 /// Types of content.
 mod content {
-    pub(super) const CHANGE_CIPHER_SPEC: u8 = 20;
     pub(super) const ALERT: u8 = 21;
     pub(super) const HANDSHAKE: u8 = 22;
     pub(super) const DATA: u8 = 23;
@@ -56,6 +60,9 @@ pub enum RecordError {
     /// A record of a type or with a message that has no place after the handshake.
     #[error("record of type {0} out of place")]
     Unexpected(u8),
+    /// The other side changes its keys and says nothing with them.
+    #[error("more than {KEY_UPDATES_MAX} key updates in a row")]
+    KeyUpdates,
     /// There are no next keys.
     #[error("cannot make the next keys")]
     Keys(#[from] rustls::Error),
@@ -71,6 +78,8 @@ pub struct Records<Data> {
     opener: Direction,
     /// Whether the other side wants us to take other keys too.
     owes_key_update: bool,
+    /// Key updates that came since the last data.
+    key_updates: u32,
     /// Whether the other side has said that nothing more comes.
     has_ended: bool,
 }
@@ -82,7 +91,14 @@ impl<Data> Records<Data> {
         kernel: KernelConnection<Data>,
     ) -> Result<Self, RecordError> {
         let (sealer, opener) = (Direction::new(secrets.tx)?, Direction::new(secrets.rx)?);
-        Ok(Self { kernel, sealer, opener, owes_key_update: false, has_ended: false })
+        Ok(Self {
+            kernel,
+            sealer,
+            opener,
+            owes_key_update: false,
+            key_updates: 0,
+            has_ended: false,
+        })
     }
 
     /// Whether the other side has said that nothing more comes.
@@ -169,11 +185,8 @@ impl<Data> Records<Data> {
             }
             let record = *taken..*taken + HEADER_BYTES + bytes;
             *taken = record.end;
-            match outer {
-                content::DATA => {}
-                // Sent for the sake of old middleboxes; it is not sealed and means nothing.
-                content::CHANGE_CIPHER_SPEC => continue,
-                other => return Err(RecordError::Unexpected(other)),
+            if outer != content::DATA {
+                return Err(RecordError::Unexpected(outer));
             }
             let start = record.start + HEADER_BYTES;
             if let Some(data) = self.open_one(&mut input[record])? {
@@ -194,10 +207,20 @@ impl<Data> Records<Data> {
         }
         let message = &opened[..end];
         match opened[end] {
-            content::DATA => return Ok(Some(end)),
+            content::DATA => {
+                // A record of no data costs the other side nothing.
+                if end > 0 {
+                    self.key_updates = 0;
+                }
+                return Ok(Some(end));
+            }
             content::ALERT if message == CLOSE_NOTIFY => self.has_ended = true,
             content::ALERT => return Err(RecordError::Alert(message.last().copied().unwrap_or(0))),
             content::HANDSHAKE if message == KEY_UPDATE || message == KEY_UPDATE_REQUESTED => {
+                self.key_updates += 1;
+                if self.key_updates > KEY_UPDATES_MAX {
+                    return Err(RecordError::KeyUpdates);
+                }
                 // One answer is enough for however many.
                 self.owes_key_update |= message == KEY_UPDATE_REQUESTED;
                 self.opener = Direction::new(self.kernel.update_rx_secret()?)?;

@@ -6,7 +6,8 @@ use std::collections::BinaryHeap;
 /// Tasks that are ready. Whoever has had the least comes first, counted from when it joined those that are busy.
 ///
 /// So a task that has little to do waits for one turn of the others at the most, however many they are, and
-/// those that always have something to do get equal shares.
+/// those that always have something to do get equal shares. Each turn has to cost something: whoever had some for
+/// nothing would come before all others for ever.
 #[derive(Debug, Default)]
 pub(crate) struct RunQueue {
     ready: BinaryHeap<Reverse<(u64, u64, usize)>>,

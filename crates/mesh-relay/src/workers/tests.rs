@@ -1,10 +1,17 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
+use bytes::BytesMut;
+use mesh_derp::{ClientInfo, ClientLogin};
+use mesh_keys::{DerpPrivate, NodePrivate, NodePublic};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::connection::read_more;
+use crate::{Relay, Upgrade};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,6 +52,87 @@ fn a_panic_ends_its_own_task_alone() {
     let mut came: Vec<i32> = all.iter().collect();
     came.sort_unstable();
     assert_eq!(came, [0, 2, 4, 6]);
+}
+
+/// A task that panics when it is dropped.
+struct Bomb;
+
+impl Future for Bomb {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[test]
+fn a_panic_at_the_very_end_of_a_task_ends_no_thread() {
+    let workers = Workers::start().unwrap();
+    for _ in 0..32 {
+        workers.spawn(Bomb);
+    }
+    let (done, all) = mpsc::channel();
+    for _ in 0..32 {
+        let done = done.clone();
+        workers.spawn(async move { done.send(()).unwrap() });
+    }
+    for _ in 0..32 {
+        all.recv_timeout(PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn turns_that_charge_nothing_leave_room_for_others() {
+    let inbox = Arc::new(Inbox::default());
+    let mut worker = Worker::new(Arc::clone(&inbox));
+    for _ in 0..3 {
+        inbox.lock().new.push(Box::pin(async {
+            loop {
+                yield_now_here().await;
+            }
+        }));
+    }
+    let (log, turns) = mpsc::channel();
+    inbox.lock().new.push(Box::pin(async move {
+        loop {
+            charge(ROUND_CHARGE);
+            log.send(()).unwrap();
+            yield_now_here().await;
+        }
+    }));
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..400 {
+        assert!(Pin::new(&mut worker).poll(&mut cx).is_pending());
+    }
+    let turns = turns.try_iter().count();
+    assert!((95..=110).contains(&turns), "{turns} turns of 400 rounds, of which four share");
+}
+
+#[tokio::test]
+async fn what_is_read_before_a_login_and_its_secret_are_charged() {
+    CHARGED.set(0);
+    let mut input = BytesMut::from("GET /");
+    read_more(&mut &b"derp"[..], &mut input).await.unwrap();
+    assert_eq!(CHARGED.get(), 9, "all of it is looked at anew");
+
+    let admit = Arc::new(|_: &NodePublic| true);
+    let relay = Relay::new(DerpPrivate::from_bytes([1; 32]), admit, CancellationToken::new());
+    let login = ClientLogin::new(&NodePrivate::from_bytes([2; 32]), &relay.public_key()).unwrap();
+    let mut hello = Vec::new();
+    login.encode_client_info([1; 24], &ClientInfo::default(), &mut hello);
+    let (mut ours, theirs) = duplex(1 << 10);
+    ours.write_all(&hello).await.unwrap();
+    ours.shutdown().await.unwrap();
+    CHARGED.set(0);
+    relay.serve_upgraded(theirs, Upgrade::Derp, None).await;
+    ours.read_to_end(&mut Vec::new()).await.unwrap();
+    assert!(CHARGED.get() > HANDSHAKE_CHARGE, "{}", CHARGED.get());
 }
 
 #[test]

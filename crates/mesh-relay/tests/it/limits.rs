@@ -1,15 +1,20 @@
 //! What clients may use of a relay, and how long they may be silent or slow.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mesh_derp::{ClientLogin, DropReason, PacketKind, PeerGoneReason, Rate};
+use mesh_derp::{
+    ClientFrame, ClientInfo, ClientLogin, DropReason, PacketKind, PeerGoneReason, Rate,
+};
+use mesh_keys::{DerpPrivate, MeshKey, NodePublic};
 use mesh_relay::{
     CLIENT_BURST_MIN, CLIENT_RATE_MIN, KEEPALIVE_PERIOD, Limits, Refusal, Relay, WRITE_DEADLINE,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, Event, join, node, open, relay};
 
@@ -55,6 +60,93 @@ async fn a_client_that_takes_in_nothing_is_cut_and_others_go_on() {
         .map(|reason| stats.dropped(*reason).get(PacketKind::Data).packets)
         .sum();
     assert_eq!(lost, 100, "all that bob did not read is accounted for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_take_in_the_greeting_is_cut_and_counted_once() {
+    let relay = relay();
+    let mut silent = open(&relay, 16);
+    sleep(2 * WRITE_DEADLINE).await;
+    assert_eq!(relay.stats().write_timeouts.load(Ordering::Relaxed), 1);
+    let mut came = Vec::new();
+    silent.read_to_end(&mut came).await.expect("an end");
+    assert_eq!(came.len(), 16);
+}
+
+/// The longest that a small packet may wait beside a flood of its own sender: a pause of 20 ms until it is let into the
+/// stream, and one until it is read.
+const BESIDE_A_FLOOD: Duration = Duration::from_millis(45);
+
+/// What one sends carol: when it was sent.
+async fn send_time(from: &mut Client<DuplexStream>, carol: NodePublic, start: Instant) {
+    let micros = u64::try_from(start.elapsed().as_micros()).expect("a short test");
+    from.send(carol, &micros.to_be_bytes()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_floods_somebody_that_reads_nothing_is_read_less_and_others_hear_from_it_in_time() {
+    let relay = relay();
+    relay.set_limits(Limits { write_timeout: Duration::from_mins(1), ..Limits::default() });
+    let (mut alice, mut carol) = (join(&relay, 1).await, join(&relay, 3).await);
+    let bob = Client::log_in(open(&relay, 1000), &node(2)).await.expect("login");
+    let waits = || relay.stats().congestion_waits.load(Ordering::Relaxed);
+    let (start, bob_key, carol_key) = (Instant::now(), bob.key, carol.key);
+    let flood = tokio::spawn(async move {
+        for _ in 0..100 {
+            for _ in 0..60 {
+                alice.send(bob_key, &[0; 1400]).await;
+            }
+            send_time(&mut alice, carol_key, start).await;
+        }
+        alice
+    });
+    for _ in 0..100 {
+        let Event::Packet(_, micros) = carol.next().await.expect("a frame") else {
+            panic!("no packet")
+        };
+        let micros = u64::from_be_bytes(micros.try_into().expect("a time"));
+        let waited = start.elapsed().checked_sub(Duration::from_micros(micros));
+        assert!(waited.expect("it was sent before") <= BESIDE_A_FLOOD, "{waited:?}");
+    }
+    let mut alice = flood.await.expect("the relay reads");
+    assert!(waits() > 50, "{}", waits());
+    assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
+
+    // The pauses shrink with what is sent then.
+    for _ in 0..10 {
+        alice.send(carol.key, b"calm").await;
+        carol.expect(Event::Packet(alice.key, b"calm".to_vec())).await;
+    }
+    let before = waits();
+    for _ in 0..10 {
+        let start = Instant::now();
+        alice.send(carol.key, b"calm").await;
+        carol.expect(Event::Packet(alice.key, b"calm".to_vec())).await;
+        assert!(start.elapsed().is_zero(), "{:?}", start.elapsed());
+    }
+    assert_eq!(waits(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_of_the_mesh_is_read_whatever_it_floods() {
+    let mesh_key = MeshKey::from_bytes([1; 32]).expect("a key");
+    let (private, admit) = (DerpPrivate::from_bytes([0x52; 32]), Arc::new(|_: &NodePublic| true));
+    let relay =
+        Relay::with_mesh_key(private, Some(mesh_key.clone()), admit, CancellationToken::new());
+    let info = ClientInfo { mesh_key: Some(mesh_key), ..ClientInfo::default() };
+    let mut peer = Client::log_in_as(open(&relay, 64 << 10), &node(9), &info).await.expect("login");
+    let bob = Client::log_in(open(&relay, 1000), &node(2)).await.expect("login");
+    let start = Instant::now();
+    let src = node(1).public();
+    for _ in 0..6000 {
+        let packet = ClientFrame::ForwardPacket { src, dst: bob.key, payload: &[0; 1400] };
+        peer.send_frame(&packet).await;
+    }
+    peer.expect_silence().await;
+    let dropped = relay.stats().dropped(DropReason::QueueFull).get(PacketKind::Data).packets;
+    assert!(dropped > 3000, "{dropped}");
+    assert_eq!(relay.stats().congestion_waits.load(Ordering::Relaxed), 0);
+    assert!(start.elapsed() < Duration::from_millis(10), "{:?}", start.elapsed());
 }
 
 /// Sends bob numbered packets of 1400 bytes, and returns how long it took until he had them all.

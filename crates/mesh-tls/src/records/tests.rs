@@ -109,14 +109,17 @@ fn a_client_of_another_kind_hears_an_alert() {
     assert_eq!(out.first(), Some(&content::ALERT));
 }
 
+/// Changes the key of one side, which asks the other to do so too.
+fn change_key<Data>(near: &mut Records<Data>, wire: &mut Vec<u8>) {
+    near.seal_one(wire, content::HANDSHAKE, |out| out.extend_from_slice(&KEY_UPDATE_REQUESTED));
+    near.sealer = Direction::new(near.kernel.update_tx_secret().unwrap()).unwrap();
+}
+
 #[test]
 fn keys_are_changed_by_either_side_and_on_request() {
     let (mut near, mut far) = ends();
     let mut wire = Vec::new();
-    near.seal_one(&mut wire, content::HANDSHAKE, |out| {
-        out.extend_from_slice(&KEY_UPDATE_REQUESTED);
-    });
-    near.sealer = Direction::new(near.kernel.update_tx_secret().unwrap()).unwrap();
+    change_key(&mut near, &mut wire);
     near.seal(b"after", &mut wire).unwrap();
     assert_eq!(open_all(&mut far, &mut wire).as_deref(), Ok(b"after".as_slice()));
     assert!(far.owes_key_update);
@@ -124,6 +127,25 @@ fn keys_are_changed_by_either_side_and_on_request() {
     assert!(!far.owes_key_update);
     check_crosses(&mut near, &mut far, b"on");
     check_crosses(&mut far, &mut near, b"and on");
+}
+
+#[test]
+fn keys_are_not_changed_again_and_again_for_nothing() {
+    let (mut near, mut far) = ends();
+    for text in [b"one".as_slice(), b"two", b"three"] {
+        let mut wire = Vec::new();
+        for _ in 0..KEY_UPDATES_MAX {
+            change_key(&mut near, &mut wire);
+        }
+        near.seal(text, &mut wire).unwrap();
+        assert_eq!(open_all(&mut far, &mut wire).as_deref(), Ok(text));
+    }
+    let mut wire = Vec::new();
+    for _ in 0..=KEY_UPDATES_MAX {
+        change_key(&mut near, &mut wire);
+        near.seal_with(&mut wire, |_| ()).unwrap();
+    }
+    assert_eq!(open_all(&mut far, &mut wire), Err(RecordError::KeyUpdates));
 }
 
 #[test]
@@ -149,9 +171,11 @@ fn messages_out_of_place_and_alerts_end_the_connection() {
         near.seal_one(&mut wire, content_type, |out| out.extend_from_slice(message));
         assert_eq!(far.open(&mut wire, &mut 0), Err(expected));
     }
-    let (_, mut far) = ends();
-    let mut plain = b"\x15\x03\x03\x00\x02\x01\x00".to_vec();
-    assert_eq!(far.open(&mut plain, &mut 0), Err(RecordError::Unexpected(content::ALERT)));
+    // Unsealed: an alert, and what old middleboxes want to see before the end of the handshake.
+    for plain in [b"\x15\x03\x03\0\x02\x01\0".as_slice(), b"\x14\x03\x03\0\x01\x01"] {
+        let (_, mut far) = ends();
+        assert_eq!(far.open(&mut plain.to_vec(), &mut 0), Err(RecordError::Unexpected(plain[0])));
+    }
 }
 
 #[test]
