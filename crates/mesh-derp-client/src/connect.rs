@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mesh_derp::{FrameError, LoginError};
+use mesh_derp::{FrameError, LoginError, Rate};
 use mesh_keys::{MeshKey, NodePrivate, NodePublic};
 use mesh_wire::{DerpNode, DerpRegion};
 use rustls::RootCertStore;
@@ -79,12 +79,26 @@ pub enum ConnectError {
     /// The operating system has no randomness to seal the login with.
     #[error("no randomness")]
     Random,
-    /// It hung up before we were logged in, as one does that does not admit us.
+    /// It hung up, or the network failed, before we had told it who we are: that says nothing of us.
+    #[error("connection ended before the login")]
+    BeforeLogin(#[source] io::Error),
+    /// It hung up after we had told it who we are, as one does that does not admit us.
     #[error("connection ended within the login")]
-    Io(#[source] io::Error),
+    WithinLogin(#[source] io::Error),
     /// Its share of [`CONNECT_TIMEOUT`] is over.
     #[error("login timed out")]
     Timeout,
+}
+
+/// What comes of a login.
+#[derive(Debug)]
+pub(crate) struct LoggedIn {
+    /// The relay's key.
+    relay: NodePublic,
+    /// What was read already and comes after the login.
+    input: BytesMut,
+    /// What the relay will take from us, if it says.
+    rate: Option<Rate>,
 }
 
 /// A region and what it takes to log in there.
@@ -124,8 +138,8 @@ impl Connector {
     ) -> Result<Link<TlsStream<TcpStream>>, ConnectError> {
         let socket = tcp::dial(node).await?;
         let mut io = secure(node, Arc::clone(&self.roots), socket).await?;
-        let (_, input) = login::log_in(&mut io, &node.host_name, &self.private, None).await?;
-        Ok(Link { io, input })
+        let login = login::log_in(&mut io, &node.host_name, &self.private, None).await?;
+        Ok(Link { io, input: login.input, rate: login.rate })
     }
 }
 
@@ -174,7 +188,7 @@ impl MeshLogin {
         let addr = socket.peer_addr().map_err(ConnectError::Tcp)?;
         let mut io = secure(&self.node, Arc::clone(&self.roots), socket).await?;
         let login = login::log_in(&mut io, host_name, &self.private, Some(&self.mesh_key));
-        let (relay, input) = login.await?;
+        let LoggedIn { relay, input, rate: _ } = login.await?;
         Ok(MeshConnection { io, input, relay, addr })
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use mesh_derp::{FrameError, FrameReader, PING_BYTES, PeerGoneReason, ServerFrame};
+use mesh_derp::{FrameError, FrameReader, PING_BYTES, PeerGoneReason, Rate, ServerFrame};
 use mesh_keys::NodePublic;
 use mesh_wire::DerpRegionId;
 use thiserror::Error;
@@ -65,11 +65,13 @@ pub(crate) struct Link<IO> {
     pub(crate) io: IO,
     /// What was read already and comes after the login.
     pub(crate) input: BytesMut,
+    /// What the relay will take from us, if it says.
+    pub(crate) rate: Option<Rate>,
 }
 
 /// Sends what waits and tells what arrives, until the connection ends.
 pub(crate) async fn serve<IO: AsyncRead + AsyncWrite>(
-    Link { io, input }: Link<IO>,
+    Link { io, input, rate: _ }: Link<IO>,
     shared: &Shared,
     events: &mpsc::Sender<Event>,
     region: DerpRegionId,
@@ -90,7 +92,7 @@ async fn write<W: AsyncWrite + Unpin>(
 ) -> Result<Infallible, DisconnectCause> {
     let mut out = Vec::new();
     loop {
-        shared.update(|outbox| outbox.poll_output(&mut out));
+        shared.update(|outbox| outbox.poll_output(&mut out, Instant::now().into_std()));
         if out.is_empty() {
             shared.woken().await;
         } else {

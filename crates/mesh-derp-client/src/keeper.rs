@@ -68,7 +68,8 @@ impl Keeper {
     }
 
     async fn serve(&self, link: Link<TlsStream<TcpStream>>) -> DisconnectCause {
-        self.shared.update(Outbox::handle_connected);
+        let now = Instant::now().into_std();
+        self.shared.update(|outbox| outbox.handle_connected(link.rate, now));
         self.tell(Event::Connected { region: self.region }).await;
         let cause = connection::serve(link, &self.shared, &self.events, self.region).await;
         self.shared.update(Outbox::handle_disconnected);

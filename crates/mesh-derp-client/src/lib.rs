@@ -6,8 +6,8 @@
 //! and login are `mesh-derp`'s. Which region is home, when a region is needed and what a packet means is left
 //! to the node.
 //!
-//! One task serves a region, whatever happens. HTTP proxies, `WebSocket` and the start without an HTTP answer
-//! (fast start) are left out, and so is a rate that a relay may ask its clients to keep to: none does.
+//! One task serves a region, whatever happens. A relay that tells a rate gets no more than that. HTTP proxies,
+//! `WebSocket` and the start without an HTTP answer (fast start) are left out.
 //!
 //! Source: tailscale `derp/derphttp/derphttp_client.go`, `derp/derp_client.go`.
 

@@ -2,10 +2,14 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::time::Instant;
 
 use bytes::Bytes;
-use mesh_derp::{ClientFrame, KINDS, PACKET_BYTES_MAX, PING_BYTES, PacketKind, Tally};
-use mesh_keys::NodePublic;
+use mesh_derp::{
+    ClientFrame, HEADER_BYTES, KINDS, PACKET_BYTES_MAX, PING_BYTES, PacketKind, Rate, Tally,
+    TokenBucket,
+};
+use mesh_keys::{KEY_BYTES, NodePublic};
 
 /// Packets of one kind, disco or data, that wait for the relay. The next one pushes out the oldest.
 pub const QUEUE_PACKETS_MAX: usize = 512;
@@ -19,6 +23,12 @@ pub const QUEUE_BYTES_MAX: usize = 1 << 20;
 /// Bytes from which on one write takes no further packet. It has at most those of one packet more.
 const WRITE_BYTES: usize = 64 << 10;
 
+/// Bytes by which the frame of a packet is longer than the packet.
+const SEND_OVERHEAD_BYTES: usize = HEADER_BYTES + KEY_BYTES;
+
+/// Bytes of the frame of the longest packet.
+pub(crate) const SEND_BYTES_MAX: u64 = (SEND_OVERHEAD_BYTES + PACKET_BYTES_MAX) as u64;
+
 const _: () = assert!(PACKET_BYTES_MAX <= QUEUE_BYTES_MAX, "every packet fits the empty queue");
 
 /// What a client of a region has done so far, by [`PacketKind`].
@@ -28,7 +38,8 @@ pub struct Status {
     pub is_connected: bool,
     /// Packets that were handed to a connection. What was on its way when that broke is lost unseen.
     pub sent: [Tally; KINDS],
-    /// Packets that gave way to later ones, waited in vain for a connection, or are longer than a relay takes.
+    /// Packets that gave way to later ones, waited in vain for a connection, are longer than a relay takes, or beyond
+    /// the rate that it has told us to keep to.
     pub dropped: [Tally; KINDS],
 }
 
@@ -40,6 +51,8 @@ pub(crate) struct Outbox {
     noted_home: bool,
     pong: Option<[u8; PING_BYTES]>,
     queues: [PacketQueue; KINDS],
+    /// What the relay of this connection has told us to keep to.
+    budget: Option<TokenBucket>,
     status: Status,
 }
 
@@ -50,6 +63,7 @@ impl Outbox {
             noted_home: false,
             pong: None,
             queues: Default::default(),
+            budget: None,
             status: Status::default(),
         }
     }
@@ -85,8 +99,9 @@ impl Outbox {
         self.is_home = is_home;
     }
 
-    /// Begins with a relay that knows nothing of us. The packets that wait are for it.
-    pub(crate) fn handle_connected(&mut self) {
+    /// Begins with a relay that knows nothing of us, and takes so much if it says. The packets that wait are for it.
+    pub(crate) fn handle_connected(&mut self, rate: Option<Rate>, now: Instant) {
+        self.budget = rate.map(|rate| TokenBucket::new(rate, now));
         self.status.is_connected = true;
         self.noted_home = false;
         self.pong = None;
@@ -105,8 +120,9 @@ impl Outbox {
         }
     }
 
-    /// Appends the frames of one write to `out`: the pong, the home, disco, then data.
-    pub(crate) fn poll_output(&mut self, out: &mut Vec<u8>) {
+    /// Appends the frames of one write to `out`: the pong, the home, disco, then data. Packets beyond the relay's rate
+    /// are dropped, as by Go's client: held back by the relay, all that comes after them would be late too.
+    pub(crate) fn poll_output(&mut self, out: &mut Vec<u8>, now: Instant) {
         if let Some(data) = self.pong.take() {
             ClientFrame::Pong(data).encode(out);
         }
@@ -114,8 +130,18 @@ impl Outbox {
             ClientFrame::NotePreferred(self.is_home).encode(out);
             self.noted_home = self.is_home;
         }
-        for (queue, sent) in self.queues.iter_mut().zip(&mut self.status.sent) {
-            queue.poll_output(out, sent);
+        for (kind, queue) in self.queues.iter_mut().enumerate() {
+            while out.len() < WRITE_BYTES
+                && let Some((dst, packet)) = queue.pop()
+            {
+                let bytes = (SEND_OVERHEAD_BYTES + packet.len()) as u64;
+                if self.budget.as_mut().is_none_or(|budget| budget.try_take(bytes, now)) {
+                    ClientFrame::SendPacket { dst, payload: &packet }.encode(out);
+                    self.status.sent[kind].add(packet.len());
+                } else {
+                    self.status.dropped[kind].add(packet.len());
+                }
+            }
         }
     }
 }
@@ -136,15 +162,6 @@ impl PacketQueue {
             && let Some((_, oldest)) = self.pop()
         {
             dropped.add(oldest.len());
-        }
-    }
-
-    fn poll_output(&mut self, out: &mut Vec<u8>, sent: &mut Tally) {
-        while out.len() < WRITE_BYTES
-            && let Some((dst, packet)) = self.pop()
-        {
-            ClientFrame::SendPacket { dst, payload: &packet }.encode(out);
-            sent.add(packet.len());
         }
     }
 

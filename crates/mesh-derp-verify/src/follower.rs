@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::VerifyError;
 use crate::http::{Client, error_chain};
 use crate::line::{KEEP_ALIVE_PERIOD, LineError, Lines};
 use crate::list::{NodeList, Telling, TooManyKeys};
@@ -44,8 +45,12 @@ enum FollowError {
     Slow,
     #[error("the control server has ended it")]
     Ended,
-    #[error("the API key is not accepted: make one with `meshcontrol apikeys create`")]
+    #[error(
+        "the API key is not accepted: put one of `meshcontrol apikeys create` into its file, which is read again"
+    )]
     Unauthorized,
+    #[error("there is nothing to show: {}", error_chain(.0))]
+    ApiKey(#[from] VerifyError),
     #[error("there is no list of nodes there: is it a meshcontrol, and as new as this one?")]
     NotFound,
     #[error("the control server answered {0}")]
@@ -121,7 +126,7 @@ impl Follower {
     /// Follows the list over one connection.
     async fn follow(&mut self) -> Result<Infallible, FollowError> {
         let since = Instant::now();
-        let answer = timeout(ANSWER_MAX, self.client.get().send()).await;
+        let answer = timeout(ANSWER_MAX, self.client.get()?.send()).await;
         let mut answer = accepted(answer.map_err(|_| FollowError::Silent)??)?;
         let mut telling = Telling::new(Arc::clone(&self.list));
         let mut lines = Lines::default();

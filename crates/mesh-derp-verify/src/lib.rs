@@ -15,6 +15,7 @@ mod stats;
 mod url;
 mod verifier;
 
+pub use http::ApiKeySource;
 pub use line::{KEEP_ALIVE_PERIOD, LINE_KEYS_MAX, LIST_PATH, Line};
 pub use stats::VerifyStats;
 pub use verifier::{Asks, Options, Verifier, VerifyError};

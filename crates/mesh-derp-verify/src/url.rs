@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use http_body_util::{BodyExt as _, Limited};
 use mesh_keys::NodePublic;
-use mesh_relay::{Admission, Candidate};
+use mesh_relay::{Admission, Candidate, LOGIN_DEADLINE};
 use mesh_wire::{DerpAdmitClientRequest, DerpAdmitClientResponse};
 use reqwest::StatusCode;
 use thiserror::Error;
@@ -24,11 +24,19 @@ use crate::http::{Client, error_chain};
 use crate::rarely::Rarely;
 use crate::stats::VerifyStats;
 
-/// How long an answer may take, the wait for a place to ask included; derper waits as long.
+/// How long an answer may take; derper waits as long.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
-/// Questions that are asked at once. The next ones wait.
+/// Questions that are asked at once. The next ones wait for a place.
 const QUESTIONS_MAX: usize = 64;
+
+/// How long a place may be waited for. With the answer, it fits into the time that a relay gives a login.
+const PLACE_MAX: Duration = Duration::from_secs(3);
+
+const _: () = assert!(
+    PLACE_MAX.as_secs() + ANSWER_MAX.as_secs() < LOGIN_DEADLINE.as_secs(),
+    "a login lasts until it is decided"
+);
 
 /// Largest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 4 << 10;
@@ -36,6 +44,8 @@ const ANSWER_BYTES_MAX: usize = 4 << 10;
 /// Why there is no answer.
 #[derive(Debug, Error)]
 enum AskError {
+    #[error("too many logins wait for it")]
+    Crowded,
     #[error("it cannot be reached: {}", error_chain(.0))]
     Unreachable(#[from] reqwest::Error),
     #[error("it does not answer in time")]
@@ -54,7 +64,8 @@ impl AskError {
         match self {
             Self::Unreachable(_) | Self::Timeout => true,
             Self::Status(status) => status.is_server_error(),
-            Self::Body | Self::Malformed(_) => false,
+            // Logins are for anybody to send: a flood of them must not open the door.
+            Self::Crowded | Self::Body | Self::Malformed(_) => false,
         }
     }
 }
@@ -148,8 +159,7 @@ impl Desk {
 
     /// Whether the client is let in.
     async fn answer(&self, candidate: &Candidate) -> bool {
-        let answer = timeout(ANSWER_MAX, self.ask(candidate)).await;
-        let (counter, is_let_in) = match answer.unwrap_or(Err(AskError::Timeout)) {
+        let (counter, is_let_in) = match self.ask(candidate).await {
             Ok(true) => (&self.stats.allowed, true),
             Ok(false) => (&self.stats.denied, false),
             Err(error) => {
@@ -166,7 +176,13 @@ impl Desk {
 
     async fn ask(&self, candidate: &Candidate) -> Result<bool, AskError> {
         // The places are never closed.
-        let _place = self.places.acquire().await;
+        let place = timeout(PLACE_MAX, self.places.acquire()).await;
+        let _place = place.map_err(|_| AskError::Crowded)?;
+        let answer = timeout(ANSWER_MAX, self.post(candidate)).await;
+        answer.unwrap_or(Err(AskError::Timeout))
+    }
+
+    async fn post(&self, candidate: &Candidate) -> Result<bool, AskError> {
         let request =
             DerpAdmitClientRequest { node_public: candidate.key, source: candidate.source };
         let answer = self.client.post().json(&request).send().await?;
@@ -177,5 +193,27 @@ impl Desk {
         let body = body.collect().await.map_err(|_| AskError::Body)?.to_bytes();
         let answer: DerpAdmitClientResponse = serde_json::from_slice(&body)?;
         Ok(answer.allow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_place_to_be_asked_about_is_not_let_in() {
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::new("http://192.0.2.1/verify", None).unwrap();
+        let url = VerifyUrl::new(client, true, Arc::default());
+        let flood = url.0.places.acquire_many(64).await.unwrap();
+        let candidate = Candidate { key: NodePublic::from_bytes([1; 32]), source: None };
+        let since = Instant::now();
+        assert!(!url.ask(&candidate).await);
+        assert_eq!(since.elapsed(), PLACE_MAX);
+        assert_eq!(url.0.stats.unanswered.load(Ordering::Relaxed), 1);
+        drop(flood);
     }
 }

@@ -1,5 +1,6 @@
 //! What an operator chooses, and the parts that follow from it.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::follower::Follower;
-use crate::http::Client;
+use crate::http::{ApiKeySource, Client};
 use crate::line::LIST_PATH;
 use crate::list::NodeList;
 use crate::stats::VerifyStats;
@@ -25,7 +26,7 @@ pub struct Options {
 }
 
 /// Who is asked.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub enum Asks {
     /// A server that answers for each client at its login, at an `http` or `https` URL.
     Url(String),
@@ -34,22 +35,10 @@ pub enum Asks {
         /// Its URL, as clients know it.
         url: String,
         /// An API key of its.
-        api_key: String,
+        api_key: ApiKeySource,
     },
     /// A meshcontrol on this machine, whose list of nodes is followed over its unix socket.
     ControlSocket(PathBuf),
-}
-
-impl std::fmt::Debug for Asks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Url(url) => f.debug_tuple("Url").field(url).finish(),
-            Self::Control { url, .. } => {
-                f.debug_struct("Control").field("url", url).finish_non_exhaustive()
-            }
-            Self::ControlSocket(path) => f.debug_tuple("ControlSocket").field(path).finish(),
-        }
-    }
 }
 
 /// Why nobody can be asked.
@@ -61,6 +50,9 @@ pub enum VerifyError {
     /// The API key has characters that none has.
     #[error("the API key is none: it has characters that cannot be sent")]
     ApiKey,
+    /// Where the API key should be, it is not.
+    #[error("the API key cannot be read")]
+    ApiKeyUnread(#[source] io::Error),
     /// HTTP is not to be had, for want of the system's certificates most likely.
     #[error("cannot ask over HTTP")]
     Http(#[from] reqwest::Error),
@@ -98,7 +90,7 @@ impl Verifier {
             }
             Asks::Control { url, api_key } => {
                 let url = format!("{}{LIST_PATH}", url.trim_end_matches('/'));
-                list(Client::new(&url, Some(&api_key))?)
+                list(Client::new(&url, Some(api_key))?)
             }
             Asks::ControlSocket(path) => list(Client::on_socket(&path, LIST_PATH)?),
         };
@@ -142,10 +134,14 @@ mod tests {
         Verifier::new(Options { asks, fail_open: false })
     }
 
+    fn api_key(text: &'static str) -> ApiKeySource {
+        ApiKeySource::new(move || Ok(text.to_owned()))
+    }
+
     #[tokio::test]
     async fn what_is_no_url_is_refused() {
         for url in ["", "mesh.example.com", "/verify", "ftp://mesh.example.com", "unix:/run/x"] {
-            let control = Asks::Control { url: url.to_owned(), api_key: "key".to_owned() };
+            let control = Asks::Control { url: url.to_owned(), api_key: api_key("key") };
             for asks in [Asks::Url(url.to_owned()), control] {
                 assert!(matches!(verifier(asks), Err(VerifyError::Url(_))), "{url}");
             }
@@ -154,9 +150,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_api_key_is_checked_and_not_shown() {
-        let control = |api_key: &str| Asks::Control {
+        let control = |text| Asks::Control {
             url: "http://mesh.example.com".to_owned(),
-            api_key: api_key.to_owned(),
+            api_key: api_key(text),
         };
         assert!(matches!(verifier(control("two\nlines")), Err(VerifyError::ApiKey)));
         let verifier = verifier(control("tskey-api-secret")).unwrap();

@@ -4,6 +4,7 @@
 
 mod problem;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use http_body_util::BodyExt;
@@ -105,8 +106,13 @@ impl DerpSource {
         })?;
         let mut this = Self::parse(&text.to_bytes())?;
         let problems = this.problems();
-        this.regions.retain(|id, _| !problems.concern(*id));
-        let has_region = this.regions.values().any(Option::is_some);
+        let Self { regions, scores, .. } = &mut this;
+        regions.retain(|id, _| !problems.concern(*id));
+        let gives = |id: &DerpRegionId| regions.get(id).is_some_and(Option::is_some);
+        if let Some(scores) = scores {
+            scores.retain(|id, _| gives(id));
+        }
+        let has_region = regions.values().any(Option::is_some);
         if has_region { Ok((this, problems)) } else { Err(DerpMapError::Empty) }
     }
 
@@ -125,46 +131,79 @@ impl From<DerpRegion> for DerpSource {
     }
 }
 
-/// One map of several. Later sources win where they have the same region, and those of the operator's `own` over
-/// `fetched` ones.
+/// One map of several, as [`merge_found`] makes it.
 pub fn merge(fetched: &[DerpSource], own: &[DerpSource]) -> Result<DerpMap, DerpMapError> {
-    let omits_fetched = own.iter().any(|source| source.omits_fetched);
-    let fetched = if omits_fetched { &[] } else { fetched };
-    let (mut regions, mut scores) = (BTreeMap::new(), None);
-    for source in fetched.iter().chain(own) {
-        for (id, region) in &source.regions {
-            match region {
-                Some(region) => _ = regions.insert(*id, region.clone()),
-                None => _ = regions.remove(id),
-            }
-        }
-        if let Some(said) = &source.scores {
-            scores.get_or_insert_with(BTreeMap::new).extend(said);
-        }
-    }
-    if regions.is_empty() {
-        return Err(DerpMapError::Empty);
-    }
-    check_names(&regions)?;
-    let scores = scores.map(|mut scores| {
-        scores.retain(|id, _| regions.contains_key(id));
-        DerpHomeParams { region_score: Some(scores) }
-    });
-    Ok(DerpMap { regions: Some(regions), home_params: scores, ..DerpMap::default() })
+    merge_found(fetched, own).map(|(map, _)| map)
 }
 
-/// Nodes of the same source were compared when it was looked through.
-fn check_names(regions: &BTreeMap<DerpRegionId, DerpRegion>) -> Result<(), DerpMapError> {
-    let mut seen = BTreeMap::new();
-    for (id, region) in regions {
-        for node in &region.nodes {
-            if let Some(one) = seen.insert(&node.name, *id) {
-                let name = node.name.clone();
-                return Err(DerpMapError::SharedName { name, one, other: *id });
+/// One map of several, and why regions of `fetched` ones are not in it. Later sources win where they have the same
+/// region or name a node the same, and those of the operator's `own` over `fetched` ones.
+///
+/// # Errors
+/// [`DerpMapError::SharedName`] only if `own` sources name nodes the same: the operator can mend those.
+pub fn merge_found(
+    fetched: &[DerpSource],
+    own: &[DerpSource],
+) -> Result<(DerpMap, Problems), DerpMapError> {
+    let omits_fetched = own.iter().any(|source| source.omits_fetched);
+    let fetched = if omits_fetched { &[] } else { fetched };
+    let sources = || fetched.iter().chain(own).enumerate();
+    let mut given = BTreeMap::new();
+    for (place, source) in sources() {
+        for (id, region) in &source.regions {
+            match region {
+                Some(region) => _ = given.insert(*id, (place, region)),
+                None => _ = given.remove(id),
             }
         }
     }
-    Ok(())
+    if given.is_empty() {
+        return Err(DerpMapError::Empty);
+    }
+    let problems = settle_names(&mut given, fetched.len())?;
+    let mut scores: Option<BTreeMap<_, _>> = None;
+    for (place, source) in sources() {
+        let Some(said) = &source.scores else { continue };
+        // Who fetches a map does not let it speak of regions that others give.
+        let may_score = |giver: usize| giver == place || place >= fetched.len();
+        let known =
+            said.iter().filter(|(id, _)| given.get(id).is_some_and(|(by, _)| may_score(*by)));
+        scores.get_or_insert_default().extend(known);
+    }
+    let regions = given.into_iter().map(|(id, (_, region))| (id, region.clone())).collect();
+    let home_params = scores.map(|scores| DerpHomeParams { region_score: Some(scores) });
+    Ok((DerpMap { regions: Some(regions), home_params, ..DerpMap::default() }, problems))
+}
+
+/// Regions by their ids, each with the place of the source that gives it.
+type Given<'a> = BTreeMap<DerpRegionId, (usize, &'a DerpRegion)>;
+
+/// Leaves out regions of the first sources, the `fetched` ones, that name nodes as others do which win over them.
+/// Nodes of the same source were compared when it was looked through.
+fn settle_names(given: &mut Given<'_>, fetched: usize) -> Result<Problems, DerpMapError> {
+    // All own ones are of one rank.
+    let ranked = given.iter().map(|(id, (place, region))| (*id, (*place).min(fetched), *region));
+    let mut ranked: Vec<_> = ranked.collect();
+    ranked.sort_by_key(|(_, rank, _)| Reverse(*rank));
+    let (mut seen, mut problems) = (BTreeMap::new(), Vec::new());
+    for (id, rank, region) in ranked {
+        let names = || region.nodes.iter().map(|node| &node.name);
+        let shared = names().find_map(|name| Some((name.clone(), *seen.get(name)?)));
+        match shared {
+            None => seen.extend(names().map(|name| (name, id))),
+            Some((name, one)) if rank == fetched => {
+                return Err(DerpMapError::SharedName { name, one, other: id });
+            }
+            Some((name, one)) => {
+                given.remove(&id);
+                let what = format!(
+                    "region {one}, which wins over this one, has a node of this name: rename that if it is yours"
+                );
+                problems.push(Problem { region: id, node: Some(name), what });
+            }
+        }
+    }
+    Ok(problems.into_iter().collect())
 }
 
 /// The regions that are `null`, which the types of the wire leave out as clients do.

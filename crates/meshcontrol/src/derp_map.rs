@@ -7,6 +7,7 @@ mod report;
 mod show;
 mod source;
 mod verdict;
+pub(crate) mod x509;
 
 use clap::Subcommand;
 

@@ -1,6 +1,7 @@
 //! The settings of the relay.
 
-use super::{accepted, check_told, told};
+use super::{accepted, check_told, source, told};
+use crate::{Override, load, settings};
 
 #[test]
 fn what_is_said_of_the_relay_is_checked() {
@@ -69,12 +70,71 @@ fn what_is_said_of_the_relay_is_checked() {
              derp.server.verify.api_key_path; set both",
         ),
         (
+            "derp: {server: {verify_clients: false, verify: {url: 'https://h/verify'}}}\n",
+            "error: /etc/mesh/config.yaml:1:33: derp.server.verify_clients: is false, but \
+             derp.server.verify.url names who may use the relay; remove one of them",
+        ),
+        (
+            "derp: {server: {enabled: false, verify: {control_url: 'https://h/mesh', api_key_path: k}}}\n",
+            "error: /etc/mesh/config.yaml:1:55: derp.server.verify.control_url: must have no path; the \
+             relay knows where the list of nodes is",
+        ),
+        (
+            "derp: {server: {limits: {accept_burst: 9}}}\n",
+            "error: /etc/mesh/config.yaml:1:40: derp.server.limits.accept_burst: is set without \
+             derp.server.limits.accepts_per_second, beside which it counts; set both",
+        ),
+        (
+            "derp: {server: {limits: {client_burst_bytes: 65568}}}\n",
+            "error: /etc/mesh/config.yaml:1:46: derp.server.limits.client_burst_bytes: is set without \
+             derp.server.limits.client_bytes_per_second, beside which it counts; set both",
+        ),
+        (
             "derp: {server: {limits: {client_burst_bytes: 1500}}}\n",
             "error: /etc/mesh/config.yaml:1:46: derp.server.limits.client_burst_bytes: must be 65568 \
              or more",
         ),
     ] {
         check_told(text, expected);
+    }
+}
+
+/// What is told of who may use a relay by itself, of a file and with flags.
+fn told_alone(server: &str, flags: &[(&str, &str, &str)]) -> String {
+    let mut source = source(&format!("derp: {{server: {{enabled: false, {server}}}}}\n"), &[]);
+    source.overrides.extend(flags.iter().map(|(flag, path, value)| Override {
+        flag: (*flag).to_owned(),
+        path: (*path).to_owned(),
+        value: (*value).to_owned(),
+    }));
+    let (config, _) = load(&source).expect("accepted");
+    let told = config.derp.server.check_alone(&settings(&source));
+    told.err().map_or_else(String::new, |problems| problems.to_string())
+}
+
+#[test]
+fn a_relay_by_itself_is_open_only_where_nobody_says_otherwise() {
+    let open = ("--open", "derp.server.verify_clients", "false");
+    let url = ("--verify-url", "derp.server.verify.url", "https://h/verify");
+    let names = "verify: {url: 'https://h/verify'}";
+    for (server, flags) in [
+        ("verify_clients: false", &[][..]),
+        ("", &[open]),
+        (names, &[open]),
+        ("verify_clients: false, verify: {control_socket: s}", &[open]),
+        (names, &[]),
+        ("", &[url]),
+    ] {
+        assert_eq!(told_alone(server, flags), "", "{server} {flags:?}");
+    }
+    let told = told_alone("", &[]);
+    assert!(told.contains("derp.server.verify: nobody says who may use the relay"), "{told}");
+    let both = format!("verify_clients: false, {names}");
+    for (server, flags) in [(&*both, &[][..]), ("verify_clients: false", &[url])] {
+        let told = told_alone(server, flags);
+        let expected = "error: /etc/mesh/config.yaml:1:49: derp.server.verify_clients: is false, but \
+                        derp.server.verify.url names";
+        assert!(told.starts_with(expected), "{told}");
     }
 }
 

@@ -1,12 +1,18 @@
 //! On an open stream: the HTTP upgrade, then the DERP login.
 
+use std::io;
+
 use bytes::{Buf, BytesMut};
-use mesh_derp::{ClientInfo, ClientLogin, FrameReader, NONCE_BYTES, PROTOCOL_VERSION, ServerFrame};
-use mesh_keys::{MeshKey, NodePrivate, NodePublic};
+use mesh_derp::{
+    ClientInfo, ClientLogin, FrameReader, NONCE_BYTES, PROTOCOL_VERSION, Rate, ServerFrame,
+    ServerInfo,
+};
+use mesh_keys::{MeshKey, NodePrivate};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::ConnectError;
+use super::{ConnectError, LoggedIn};
 use crate::connection::{BUFFER_BYTES, read_more, take_frame};
+use crate::outbox::SEND_BYTES_MAX;
 
 /// Longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -17,7 +23,7 @@ const HEADERS_MAX: usize = 64;
 /// The status of an upgrade that succeeds.
 const SWITCHING_PROTOCOLS: u16 = 101;
 
-/// Upgrades the stream and logs in. Returns the relay's key, and what was read beyond the login.
+/// Upgrades the stream and logs in.
 ///
 /// How long it may take is for the caller to say.
 pub(crate) async fn log_in<IO: AsyncRead + AsyncWrite + Unpin>(
@@ -25,11 +31,11 @@ pub(crate) async fn log_in<IO: AsyncRead + AsyncWrite + Unpin>(
     host: &str,
     private: &NodePrivate,
     mesh_key: Option<&MeshKey>,
-) -> Result<(NodePublic, BytesMut), ConnectError> {
+) -> Result<LoggedIn, ConnectError> {
     let mut input = BytesMut::with_capacity(BUFFER_BYTES);
     upgrade(io, host, &mut input).await?;
 
-    let greeting = next_frame(io, &mut input, |frame| {
+    let greeting = next_frame(io, &mut input, ConnectError::BeforeLogin, |frame| {
         if let ServerFrame::ServerKey(relay) = frame { Some(relay) } else { None }
     });
     let relay = greeting.await?;
@@ -47,16 +53,25 @@ pub(crate) async fn log_in<IO: AsyncRead + AsyncWrite + Unpin>(
     login.encode_client_info(random_nonce()?, &info, &mut hello);
     write(io, &hello).await?;
 
-    // That the box opens proves that the relay holds its key. What it says is not needed.
-    let answer = next_frame(io, &mut input, |frame| {
+    // That the box opens proves that the relay holds its key.
+    let answer = next_frame(io, &mut input, ConnectError::WithinLogin, |frame| {
         if let ServerFrame::ServerInfo(sealed) = frame {
             Some(login.open_server_info(sealed))
         } else {
             None
         }
     });
-    answer.await??;
-    Ok((relay, input))
+    let rate = told_rate(answer.await??);
+    Ok(LoggedIn { relay, input, rate })
+}
+
+/// What a relay will take from us, if it says. The burst holds one frame at least, or the longest would never leave.
+///
+/// Source: tailscale `derp/derp_client.go`, `setSendRateLimiter`.
+fn told_rate(info: ServerInfo) -> Option<Rate> {
+    let per_second = info.token_bucket_bytes_per_second;
+    let burst = info.token_bucket_bytes_burst.max(SEND_BYTES_MAX);
+    (per_second > 0).then_some(Rate { per_second, burst })
 }
 
 async fn upgrade<IO: AsyncRead + AsyncWrite + Unpin>(
@@ -80,7 +95,7 @@ async fn upgrade<IO: AsyncRead + AsyncWrite + Unpin>(
         if input.len() >= HEAD_BYTES_MAX {
             return Err(ConnectError::HeadTooLong);
         }
-        read_more(io, input).await.map_err(ConnectError::Io)?;
+        read_more(io, input).await.map_err(ConnectError::BeforeLogin)?;
     }
 }
 
@@ -94,10 +109,11 @@ fn parse_head(input: &[u8]) -> Result<Option<(u16, usize)>, ConnectError> {
     Ok(Some((head.code.unwrap_or_default(), taken)))
 }
 
-/// Waits for the next frame, of which `convert` must make something.
+/// Waits for the next frame, of which `convert` must make something. `ended` is told if it does not come.
 async fn next_frame<IO: AsyncRead + Unpin, T>(
     io: &mut IO,
     input: &mut BytesMut,
+    ended: fn(io::Error) -> ConnectError,
     convert: impl Fn(ServerFrame<'_>) -> Option<T>,
 ) -> Result<T, ConnectError> {
     // One reader for one frame: after a frame it has nothing left to skip.
@@ -106,7 +122,7 @@ async fn next_frame<IO: AsyncRead + Unpin, T>(
         if let Some((converted, _)) = take_frame(&mut frames, input, &convert)? {
             return converted.ok_or(ConnectError::OutOfStep);
         }
-        read_more(io, input).await.map_err(ConnectError::Io)?;
+        read_more(io, input).await.map_err(ended)?;
     }
 }
 
@@ -117,8 +133,8 @@ fn random_nonce() -> Result<[u8; NONCE_BYTES], ConnectError> {
 }
 
 async fn write<IO: AsyncWrite + Unpin>(io: &mut IO, bytes: &[u8]) -> Result<(), ConnectError> {
-    io.write_all(bytes).await.map_err(ConnectError::Io)?;
-    io.flush().await.map_err(ConnectError::Io)
+    io.write_all(bytes).await.map_err(ConnectError::BeforeLogin)?;
+    io.flush().await.map_err(ConnectError::BeforeLogin)
 }
 
 #[cfg(test)]

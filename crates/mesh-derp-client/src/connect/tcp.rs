@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use mesh_wire::DerpNode;
 use tokio::net::{TcpStream, lookup_host};
@@ -12,6 +13,11 @@ use super::{ConnectError, DIAL_TIMEOUT};
 
 /// Addresses of one family that are tried of all that a host name has.
 const ADDRESSES_MAX: usize = 4;
+
+/// How long one address is tried before the next is too. The attempt goes on meanwhile.
+///
+/// Source: RFC 8305, "Connection Attempt Delay".
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Port of a relay if the DERP map gives none.
 const DEFAULT_PORT: u16 = 443;
@@ -90,12 +96,29 @@ impl Target {
                 all.filter(|address| family.has(address.ip())).take(ADDRESSES_MAX).collect()
             }
         };
-        if addresses.is_empty() {
-            return Err(io::Error::new(NO_ADDRESS, "host has no address of this kind"));
-        }
-        let socket = TcpStream::connect(&addresses[..]).await?;
+        let socket = connect(addresses).await?;
         socket.set_nodelay(true)?;
         Ok(socket)
+    }
+}
+
+/// Connects to whichever address answers first. Each of them has a head start over the next, which ends if it fails.
+async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(NO_ADDRESS, "host has no address of this kind");
+    let mut waiting = addresses.into_iter();
+    let mut attempts = JoinSet::new();
+    loop {
+        if let Some(address) = waiting.next() {
+            attempts.spawn(TcpStream::connect(address));
+        }
+        match timeout(HEAD_START, attempts.join_next()).await {
+            Ok(Some(attempt)) => match attempt.unwrap_or_else(|error| Err(error.into())) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => failure = error,
+            },
+            Ok(None) => return Err(failure),
+            Err(_) => {}
+        }
     }
 }
 
@@ -146,6 +169,31 @@ mod tests {
         let node = DerpNode { host_name, derp_port, ..DerpNode::default() };
         let Err(ConnectError::Tcp(error)) = dial(&node).await else { panic!("nobody listens") };
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    /// A listener that takes in no more connections, and swallows who tries. It lasts as long as what is returned.
+    async fn swallower() -> (SocketAddr, tokio::net::TcpListener, Vec<TcpStream>) {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let listener = socket.listen(1).expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let mut queued = Vec::new();
+        while let Ok(socket) =
+            timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+        {
+            queued.push(socket.expect("a place in the queue"));
+        }
+        (address, listener, queued)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_packets_does_not_keep_us_from_the_next() {
+        let (swallower, _listener, _queued) = swallower().await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let good = listener.local_addr().expect("an address");
+        let dial = timeout(DIAL_TIMEOUT, connect(vec![swallower, good]));
+        let socket = dial.await.expect("in time").expect("a connection");
+        assert_eq!(socket.peer_addr().expect("an address"), good);
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn serve_with(pipe_bytes: usize, events_max: usize) -> Served {
     let (sender, events) = mpsc::channel(events_max);
     let shared = Arc::new(Shared::new(false));
     let ours = Arc::clone(&shared);
-    let link = Link { io, input: BytesMut::new() };
+    let link = Link { io, input: BytesMut::new(), rate: None };
     let end = tokio::spawn(async move { serve(link, &ours, &sender, REGION).await });
     Served { relay, shared, events, end }
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use mesh_derp::FrameReader;
 
 use super::*;
@@ -42,7 +44,7 @@ fn tell_packet(dst: NodePublic, payload: &[u8]) -> String {
 /// One write of the outbox, and how many bytes it has.
 fn write(outbox: &mut Outbox) -> (Vec<String>, usize) {
     let mut out = Vec::new();
-    outbox.poll_output(&mut out);
+    outbox.poll_output(&mut out, Instant::now());
     let (mut rest, mut frames) = (&out[..], FrameReader::new());
     let mut told = Vec::new();
     while let Some(frame) = frames.next_from_client(&mut rest).expect("frames") {
@@ -122,13 +124,13 @@ fn one_write_takes_one_packet_beyond_its_bytes_at_most() {
 fn every_relay_is_told_once_that_it_is_home() {
     let mut outbox = Outbox::new(true);
     for _ in 0..2 {
-        outbox.handle_connected();
+        outbox.handle_connected(None, Instant::now());
         assert_eq!(drain(&mut outbox), ["NotePreferred(true)"]);
         outbox.handle_disconnected();
     }
     outbox.set_home(false);
     assert_eq!(drain(&mut outbox), ["NotePreferred(false)"]);
-    outbox.handle_connected();
+    outbox.handle_connected(None, Instant::now());
     assert!(outbox.is_empty());
     outbox.set_home(true);
     outbox.set_home(false);
@@ -145,8 +147,31 @@ fn one_pong_waits_at_most_and_leaves_first() {
     assert_eq!(all[..2], ["Pong([1, 1, 1, 1, 1, 1, 1, 1])", "NotePreferred(true)"]);
     assert_eq!(all.len(), 3);
     outbox.push_pong([3; 8]);
-    outbox.handle_connected();
+    outbox.handle_connected(None, Instant::now());
     assert_eq!(drain(&mut outbox), ["NotePreferred(true)"]);
+}
+
+#[test]
+fn packets_beyond_the_rate_that_the_relay_tells_are_dropped() {
+    let mut outbox = Outbox::new(false);
+    let start = Instant::now();
+    let frame = SEND_OVERHEAD_BYTES as u64 + 963;
+    let rate = Rate { per_second: frame, burst: 3 * frame };
+    let push = |outbox: &mut Outbox| (0..5).for_each(|_| outbox.push_packet(peer(1), data(1, 963)));
+    outbox.handle_connected(Some(rate), start);
+    push(&mut outbox);
+    outbox.poll_output(&mut Vec::new(), start);
+    let told = |outbox: &Outbox| (outbox.status().sent[1], outbox.status().dropped[1]);
+    assert_eq!(told(&outbox), (tally(3, 3 * 963), tally(2, 2 * 963)));
+    assert!(outbox.is_empty());
+    push(&mut outbox);
+    outbox.poll_output(&mut Vec::new(), start + Duration::from_secs(1));
+    assert_eq!(told(&outbox), (tally(4, 4 * 963), tally(6, 6 * 963)));
+    // The next relay has told none.
+    outbox.handle_connected(None, start);
+    push(&mut outbox);
+    outbox.poll_output(&mut Vec::new(), start);
+    assert_eq!(told(&outbox), (tally(9, 9 * 963), tally(6, 6 * 963)));
 }
 
 /// What is queued as one list, searched from its beginning for everything.

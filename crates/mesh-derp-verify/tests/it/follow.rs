@@ -1,9 +1,10 @@
 //! Relays that follow a control server's list.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use mesh_derp_verify::{Asks, KEEP_ALIVE_PERIOD, Line, VerifyStats};
+use mesh_derp_verify::{ApiKeySource, Asks, KEEP_ALIVE_PERIOD, Line, VerifyStats};
 use mesh_keys::NodePublic;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -18,7 +19,8 @@ const CUT_MAX: Duration = Duration::from_secs(1);
 fn world(server: &Server, fail_open: bool) -> World {
     // A slash more or less does not matter.
     let url = format!("{}/", server.url());
-    World::new(Asks::Control { url, api_key: "tskey-api-1".to_owned() }, fail_open)
+    let api_key = ApiKeySource::new(|| Ok("tskey-api-1\n".to_owned()));
+    World::new(Asks::Control { url, api_key }, fail_open)
 }
 
 fn keys(numbers: &[u8]) -> Vec<NodePublic> {
@@ -142,6 +144,25 @@ async fn a_server_that_refuses_is_asked_again() {
     assert!(!world.stats.has_list());
     assert!(world.join(1).await.is_none());
     let _stream = server.next().await.answer(200, &list(&[1])).await;
+    world.until(VerifyStats::is_following).await;
+}
+
+#[tokio::test]
+async fn an_api_key_is_read_at_each_attempt() {
+    let server = Server::start().await;
+    let number = Arc::new(AtomicU8::new(1));
+    let reads = Arc::clone(&number);
+    let read = move || Ok(format!("tskey-api-{}", reads.load(Ordering::Relaxed)));
+    let asks = Asks::Control { url: server.url(), api_key: ApiKeySource::new(read) };
+    let world = World::new(asks, false);
+    tokio::time::pause();
+    let request = server.next().await;
+    assert!(request.head.contains("tskey-api-1\r\n"), "{}", request.head);
+    number.store(2, Ordering::Relaxed);
+    drop(request.answer(401, "").await);
+    let request = server.next().await;
+    assert!(request.head.contains("tskey-api-2\r\n"), "{}", request.head);
+    let _stream = request.answer(200, &list(&[1])).await;
     world.until(VerifyStats::is_following).await;
 }
 

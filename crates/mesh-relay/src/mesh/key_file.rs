@@ -1,6 +1,5 @@
 //! The file that the relays of a mesh have their common key in.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -31,26 +30,37 @@ pub enum MeshKeyFileError {
 }
 
 /// Reads the key of a mesh from a file of 64 hexadecimal digits; white space around them does not count.
-pub fn read_mesh_key(path: &Path) -> Result<MeshKey, MeshKeyFileError> {
-    let text = fs::read_to_string(path);
-    let text = text.map_err(|source| MeshKeyFileError::Read { path: path.to_owned(), source })?;
+///
+/// `read` is how private files are read, which may say of one that it is not private.
+pub fn read_mesh_key(
+    path: &Path,
+    read: impl FnOnce(&Path) -> io::Result<String>,
+) -> Result<MeshKey, MeshKeyFileError> {
+    let text =
+        read(path).map_err(|source| MeshKeyFileError::Read { path: path.to_owned(), source })?;
     text.parse().map_err(|source| MeshKeyFileError::Parse { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    fn read(path: &Path) -> Result<MeshKey, MeshKeyFileError> {
+        read_mesh_key(path, |path| fs::read_to_string(path))
+    }
 
     #[test]
     fn a_file_has_a_key_or_it_is_said_why_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("mesh.key");
-        let missing = read_mesh_key(&path).expect_err("no file");
+        let missing = read(&path).expect_err("no file");
         assert!(matches!(missing, MeshKeyFileError::Read { .. }), "{missing}");
         fs::write(&path, format!("{}\n", "a0".repeat(32))).expect("a file");
-        assert_eq!(Some(read_mesh_key(&path).expect("a key")), MeshKey::from_bytes([0xa0; 32]));
+        assert_eq!(Some(read(&path).expect("a key")), MeshKey::from_bytes([0xa0; 32]));
         fs::write(&path, "0".repeat(64)).expect("a file");
-        let zero = read_mesh_key(&path).expect_err("no key");
+        let zero = read(&path).expect_err("no key");
         let source = std::error::Error::source(&zero).expect("a cause");
         assert_eq!(source.to_string(), "mesh key is all zeros, which means that there is none");
     }

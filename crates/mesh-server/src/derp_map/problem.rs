@@ -50,6 +50,12 @@ impl fmt::Display for Problems {
     }
 }
 
+impl FromIterator<Problem> for Problems {
+    fn from_iter<T: IntoIterator<Item = Problem>>(problems: T) -> Self {
+        Self(problems.into_iter().collect())
+    }
+}
+
 impl Problems {
     /// Looks through regions by their keys, and through scores.
     pub(super) fn find<'a>(

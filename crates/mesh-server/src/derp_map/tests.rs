@@ -213,12 +213,67 @@ fn no_map_is_ever_empty() {
     assert!(matches!(merge(&[fetched], &[own]), Err(DerpMapError::Empty)));
 }
 
+fn ids(map: &DerpMap) -> Vec<u32> {
+    map.regions.iter().flatten().map(|(id, _)| id.0).collect()
+}
+
 #[test]
-fn names_are_unique_over_all_sources() {
-    let fetched = source("regions: {1: {nodes: [{name: a, hostname: h}]}}");
-    let own = source("regions: {2: {nodes: [{name: a, hostname: h}]}}");
-    let error = merge(&[fetched], &[own]).expect_err("shared").to_string();
+fn names_are_unique_over_all_own_sources() {
+    let [one, other] = [2, 1]
+        .map(|id| source(&format!("regions: {{{id}: {{nodes: [{{name: a, hostname: h}}]}}}}")));
+    let error = merge(&[], &[one, other]).expect_err("shared").to_string();
     assert_eq!(error, "node a is in region 1 and in region 2: give one of them another name");
+}
+
+#[test]
+fn a_fetched_region_whose_name_is_taken_is_left_out() {
+    let fetched = source(
+        "regions: {1: {nodes: [{name: 1a, hostname: h}]}, 901: {nodes: [{name: 900a, hostname: h}]}}",
+    );
+    let own = source(&region(900, "own.example"));
+    let (map, problems) = merge_found(&[fetched], &[own]).expect("a map");
+    assert_eq!(ids(&map), [1, 900]);
+    assert_eq!(
+        problems.to_string(),
+        "region 901, node 900a: region 900, which wins over this one, has a node of this name: rename that if it is \
+         yours"
+    );
+}
+
+#[test]
+fn of_fetched_regions_with_the_same_name_the_later_stays() {
+    let [one, later] = [1, 2]
+        .map(|id| source(&format!("regions: {{{id}: {{nodes: [{{name: a, hostname: h}}]}}}}")));
+    let (map, problems) = merge_found(&[one.clone(), later], &[]).expect("a map");
+    assert_eq!((ids(&map), problems.iter().count()), (vec![2], 1));
+    let gone = source("regions: {2: null}");
+    let (map, problems) = merge_found(&[one], &[gone]).expect("a map");
+    assert_eq!((ids(&map), problems.is_empty()), (vec![1], true), "nobody has the name now");
+}
+
+#[test]
+fn fetched_scores_are_of_the_regions_that_their_map_gives() {
+    let text = |id| format!("{}\nhomeparams: {{regionscore: {{1: 2, 2: 2}}}}", region(id, "h"));
+    let (fetched, own) = (source(&text(1)), source(&region(2, "own.example")));
+    let scores = |map: DerpMap| map.home_params.and_then(|params| params.region_score);
+    let map = merge(std::slice::from_ref(&fetched), &[own]).expect("a map");
+    assert_eq!(scores(map), Some([(DerpRegionId(1), 2.0)].into()));
+    let own = source(&region(1, "own.example"));
+    assert_eq!(scores(merge(&[fetched], &[own]).expect("a map")), Some([].into()));
+}
+
+#[tokio::test]
+async fn fetched_scores_of_regions_that_are_left_out_are_left_out_too() {
+    let node = |id: u32| format!(r#""{id}":{{"Nodes":[{{"Name":"{id}a","HostName":"h"}}]}}"#);
+    let scores = r#"{"1":0.5,"2":0,"3":2}"#;
+    let text = format!(
+        r#"{{"Regions":{{{},{}}},"HomeParams":{{"RegionScore":{scores}}}}}"#,
+        node(1),
+        node(2)
+    );
+    let (source, problems) = fetched("200 OK", &text).await.expect("a map");
+    assert_eq!(source.scores, Some([(DerpRegionId(1), 0.5)].into()));
+    assert_eq!(problems.iter().map(|problem| problem.region.0).collect::<Vec<_>>(), [2]);
 }
 
 #[test]

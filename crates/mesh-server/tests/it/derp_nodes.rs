@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mesh_derp::{ClientInfo, ClientLogin};
-use mesh_derp_verify::{Asks, Options, Verifier, VerifyStats};
+use mesh_derp_verify::{ApiKeySource, Asks, Options, Verifier, VerifyStats};
 use mesh_keys::{DerpPrivate, NodePrivate, NodePublic};
 use mesh_model::{Clock as _, NodeId};
 use mesh_relay::{Relay, Upgrade};
@@ -182,6 +182,7 @@ async fn following() -> (TestServer, Admin, Alone, String) {
     let admin = Admin::new();
     let url = admin.listen(&server, "127.0.0.1:0").await;
     let api_key = api_key(&server).await;
+    let api_key = ApiKeySource::new(move || Ok(api_key.clone()));
     let relay = Alone::new(Asks::Control { url: url.clone(), api_key });
     relay.until(VerifyStats::is_following).await;
     (server, admin, relay, url)
@@ -264,7 +265,8 @@ async fn a_stream_ends_with_its_api_key() {
 async fn without_an_api_key_there_is_no_list() {
     let (server, _admin, relay, url) = following().await;
     server.expect_alarm("the API key is not accepted");
-    let stranger = Alone::new(Asks::Control { url, api_key: "tskey-api-wrong".to_owned() });
+    let api_key = ApiKeySource::new(|| Ok("tskey-api-wrong".to_owned()));
+    let stranger = Alone::new(Asks::Control { url, api_key });
     stranger.until(|stats| stats.interruptions.load(Ordering::Relaxed) > 0).await;
     assert!(!stranger.stats.has_list());
     assert!(relay.stats.is_following());

@@ -39,6 +39,7 @@ pub(crate) async fn run(
     let mut signals = Signals::new()?;
     // Also without files to look at: by default it would end the process.
     let _hangups = signal(SignalKind::hangup())?;
+    config.derp.server.check_alone(given).context("the configuration does not work")?;
     files::raise_file_limit();
     files::make_data_dir(data_dir)?;
     name_region(&mut config.derp.server, given);

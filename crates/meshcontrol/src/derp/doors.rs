@@ -85,38 +85,41 @@ impl Opener<'_> {
         address: SocketAddr,
     ) -> anyhow::Result<(ServiceHandle, Option<String>)> {
         let key = self.relay.public_key();
-        let (certificate, renewed) = match self.files() {
+        let (certificate, renewed) = match files(self.settings) {
             Some(files) => {
                 let text = files.read()?;
                 (files.parse(&text)?, Some((files, text)))
             }
             None => (certificate::pinned(self.host, self.data_dir)?, None),
         };
-        let pin = certificate.pin().filter(|_| renewed.is_none());
-        if !certificate.is_for(self.host) {
-            tracing::warn!(
-                host = self.host,
-                "the relay's certificate is for another host: clients want its name as certname in the map"
-            );
-        }
+        let is_pinned = renewed.as_ref().is_none_or(|(_, text)| certificate::is_self_signed(text));
+        let pin = certificate.pin().filter(|_| is_pinned);
+        certificate::warn_of_host(&certificate, self.host);
         let unusable = "cannot use the relay's certificate";
         let shown = LiveCertificate::new(certificate, &key, system_time()).context(unusable)?;
         let tls = shown.server_config().context(unusable)?;
         let service = self.relay.spawn_tls_listener(address, tls).await;
         let service = service.with_context(|| cannot("the relay", address, "listen_addr"))?;
         if let Some((files, text)) = renewed {
-            let follower = Follower::new(files, shown, &text);
+            let follower = Follower::new(files, shown, self.host, &text);
             tokio::spawn(follower.run(signal(SignalKind::hangup())?, self.stop.clone()));
         }
         Ok((service, pin))
     }
+}
 
-    fn files(&self) -> Option<Files> {
-        let settings = self.settings;
-        let (cert_path, key_path) =
-            settings.tls_cert_path.clone().zip(settings.tls_key_path.clone())?;
-        Some(Files { cert_path, key_path })
-    }
+/// Whether the certificate that the TLS listener is to show, if it is one in files, can be read and used.
+pub(crate) fn check_certificate(settings: &DerpServer) -> anyhow::Result<()> {
+    let Some(files) = files(settings).filter(|_| settings.listen_addr.is_some()) else {
+        return Ok(());
+    };
+    files.parse(&files.read()?).map(drop)
+}
+
+fn files(settings: &DerpServer) -> Option<Files> {
+    let (cert_path, key_path) =
+        settings.tls_cert_path.clone().zip(settings.tls_key_path.clone())?;
+    Some(Files { cert_path, key_path })
 }
 
 fn cannot(what: &str, address: SocketAddr, key: &str) -> String {

@@ -37,7 +37,7 @@ const INDEX: &str = "\
 /// Serves the operator.
 pub(crate) struct Operator<'a> {
     config: &'a Config,
-    verify: Option<Arc<VerifyStats>>,
+    verifier: Option<&'a Verifier>,
     desk: Desk,
 }
 
@@ -53,16 +53,15 @@ struct Desk {
 }
 
 impl<'a> Operator<'a> {
-    pub(crate) fn new(config: &'a Config, relay: &Relay, verifier: Option<&Verifier>) -> Self {
-        let verify = verifier.map(|verifier| Arc::clone(verifier.stats()));
-        let follows_a_list = verifier.is_some_and(Verifier::follows_a_list);
+    pub(crate) fn new(config: &'a Config, relay: &Relay, verifier: Option<&'a Verifier>) -> Self {
+        let list = verifier.filter(|verifier| verifier.follows_a_list());
         let desk = Desk {
             relay: relay.clone(),
-            list: verify.clone().filter(|_| follows_a_list),
-            waits_for_list: follows_a_list && !config.derp.server.verify.fail_open,
+            list: list.map(|verifier| Arc::clone(verifier.stats())),
+            waits_for_list: list.is_some() && !config.derp.server.verify.fail_open,
             started_at: SystemClock.now(),
         };
-        Self { config, verify, desk }
+        Self { config, verifier, desk }
     }
 
     /// Opens the listener, if it is wanted. It answers while the relay drains, until `stop`.
@@ -71,8 +70,8 @@ impl<'a> Operator<'a> {
         let mut registry = metrics::base();
         let ours = registry.sub_registry_with_prefix(metrics::PREFIX);
         mesh_relay::metrics::register(Arc::clone(self.desk.relay.stats()), ours);
-        if let Some(verify) = &self.verify {
-            mesh_derp_verify::metrics::register(Arc::clone(verify), ours);
+        if let Some(verifier) = self.verifier {
+            mesh_derp_verify::metrics::register(verifier, ours);
         }
         let limits = &self.config.limits;
         let listening = Listening {

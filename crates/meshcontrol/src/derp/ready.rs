@@ -28,7 +28,7 @@ pub(crate) fn print(output: Output, key: &NodePublic, region: &DerpRegion) -> an
 
 fn text(key: &NodePublic, pin: &str, region: &DerpRegion) -> String {
     let trust = match pin {
-        "" => "Clients trust its certificate by its name.".to_owned(),
+        "" => "Clients trust its certificate by its name, if an authority has signed it that they know.".to_owned(),
         pin => format!("Clients trust its certificate by the pin {pin}."),
     };
     format!(

@@ -2,6 +2,7 @@
 
 mod http;
 mod login;
+mod pinned;
 mod relay;
 mod stun;
 

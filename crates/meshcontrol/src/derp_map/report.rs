@@ -8,6 +8,9 @@ use super::verdict::{
     judge_mesh,
 };
 
+/// How a login is told that came to nothing because of who it was.
+const REFUSED: &str = "refused";
+
 /// What was found out about a map.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -130,6 +133,8 @@ fn row(region: &RegionReport, node: &NodeReport) -> [String; 8] {
     let result = match worst {
         Some(Severity::Failure) => "unusable",
         Some(Severity::Warning) => "usable, see below",
+        // A stranger is refused either way: this says nothing of who is none.
+        Some(Severity::Note) | None if node.login == REFUSED => "reachable, see below",
         Some(Severity::Note) | None => "good",
     };
     [
@@ -168,7 +173,7 @@ impl NodeReport {
             ipv6: WayReport::new(v6),
             login: match probe.login {
                 Login::Admitted => "admitted",
-                Login::Refused => "refused",
+                Login::Refused => REFUSED,
                 Login::Failed(_) => "failed",
                 Login::Untried => "",
             },

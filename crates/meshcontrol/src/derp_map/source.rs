@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use mesh_server::derp_map::{DerpSource, merge};
+use mesh_server::derp_map::{DerpMapError, DerpSource, merge};
 use mesh_wire::{DerpMap, DerpRegion, DerpRegionId};
 
 use crate::client::{Client, Unreachable};
@@ -32,8 +32,8 @@ impl SourceArgs {
         let regions = map.regions.get_or_insert_default();
         let known: Vec<_> = regions.keys().map(ToString::to_string).collect();
         regions.retain(|other, _| *other == id);
-        let advice = || format!("the map has no region {id}: it has {}", known.join(", "));
-        anyhow::ensure!(!regions.is_empty(), advice());
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        anyhow::ensure!(!regions.is_empty(), "the map has no region {id}: it has {known}");
         Ok(map)
     }
 }
@@ -47,8 +47,14 @@ fn read(path: &Path) -> anyhow::Result<DerpMap> {
     let shown = path.display();
     let text = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
     let source = DerpSource::parse_sound(&text);
-    let merged = source.and_then(|source| merge(&[], &[source]));
-    merged.with_context(|| format!("{shown} cannot be used"))
+    match source.and_then(|source| merge(&[], &[source])) {
+        // One that only takes regions from others is right too.
+        Err(DerpMapError::Empty) => {
+            mesh_cli::tell(&format!("{shown} is good and has no region of its own"));
+            Ok(DerpMap { regions: Some([].into()), ..DerpMap::default() })
+        }
+        merged => merged.with_context(|| format!("{shown} cannot be used")),
+    }
 }
 
 /// Asks the server. One on this machine that does not run has a configuration all the same.
@@ -62,5 +68,23 @@ async fn ask(session: &Session) -> anyhow::Result<DerpMap> {
             configured(&config).await
         }
         answer => answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_only_takes_regions_away_is_good() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("derp.yaml");
+        for text in ["regions: {}", "regions: {10: null}", "omitdefaultregions: true"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(regions(&read(&path).unwrap()).count(), 0, "{text}");
+        }
+        std::fs::write(&path, "regions: {0: {}}").unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.ends_with("cannot be used"), "{error}");
     }
 }

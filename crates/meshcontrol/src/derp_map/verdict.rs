@@ -61,6 +61,12 @@ pub(super) enum Failure {
     WrongPin,
     #[error("the pinned certificate does not name the hostname, which stock clients want")]
     PinnedForOther,
+    #[error("it shows other certificates beside the pinned one, which stock clients refuse")]
+    PinnedAmongOthers,
+    #[error("the pinned certificate has expired, so that stock clients refuse it")]
+    PinnedExpired,
+    #[error("the pinned certificate is not valid yet, so that stock clients refuse it")]
+    PinnedTooEarly,
     #[error("its certificate is not trusted: {0}")]
     Untrusted(String),
     #[error("what answers is no relay: it has {0} for /derp/latency-check")]
@@ -92,6 +98,19 @@ impl Failure {
                 "have a certificate made for {}, or put the name that it has into hostname",
                 node.host_name
             ),
+            Self::PinnedAmongOthers => {
+                "leave nothing but that certificate in the relay's certificate file, or take certname out of the map \
+                 if an authority has signed it"
+                    .to_owned()
+            }
+            Self::PinnedExpired => {
+                "have another certificate made, and put its pin into certname".to_owned()
+            }
+            Self::PinnedTooEarly => {
+                "set the clocks of the relay and of this machine, then have another certificate made and put its pin \
+                 into certname"
+                    .to_owned()
+            }
             Self::Untrusted(_) => {
                 "give it a certificate of a public authority for its hostname, or pin its own by certname"
                     .to_owned()
@@ -197,7 +216,8 @@ pub(super) fn judge(node: &DerpNode, probe: &Probe) -> Vec<Finding> {
     match &probe.login {
         Login::Admitted | Login::Untried => {}
         Login::Refused => findings.push(Finding::note(
-            "it admits only its own clients, so logging in could not be tried (it verifies them)",
+            "it refuses a client that it does not know, as a relay does that verifies them: whether it lets your own \
+             nodes in was not tried",
         )),
         Login::Failed(failure) => {
             findings.push(finding(Severity::Failure, failure.to_string(), node, failure));

@@ -11,10 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use mesh_config::Config;
 use mesh_netmap::MapContext;
-use mesh_server::derp_map::{DerpMapError, DerpSource, merge};
+use mesh_server::derp_map::{DerpMapError, DerpSource, Problems, merge_found};
 use mesh_wire::{DerpHomeParams, DerpMap, DerpRegion};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use age::MapAge;
@@ -26,22 +26,30 @@ use url::MapUrls;
 /// How often files are looked at. A change that two looks in a row find the same is taken in.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How long the start waits for URLs if there are other regions.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Gathers what netmaps hold beside the tailnet, and keeps it up to date. Tells the age of the DERP map in it too.
 pub(crate) async fn spawn_contexts(
     config: &Config,
     embedded: Option<DerpRegion>,
     stop: CancellationToken,
 ) -> anyhow::Result<(watch::Receiver<Arc<MapContext>>, MapAge)> {
-    let sources = Sources::gather(config, embedded).await?;
-    let map = match sources.merge() {
+    let mut sources = Sources::gather(config, embedded).await?;
+    let mut merged = sources.merge();
+    if matches!(merged, Err(DerpMapError::Empty)) {
+        sources.urls.finish().await;
+        merged = sources.merge();
+    }
+    let map = match merged {
         Err(DerpMapError::Empty) => bail!(
             "there is no DERP region: enable derp.server, or name a map in derp.urls or derp.paths"
         ),
         merged => merged.context("the DERP maps of derp.urls and derp.paths do not go together")?,
     };
     let (contexts, reader) = watch::channel(Arc::new(settings::map_context(config, Arc::new(map))));
-    let age = MapAge::new(sources.read_at());
     let is_followed = config.derp.auto_update_enabled;
+    let age = MapAge::new(is_followed.then(|| sources.read_at()));
     let follower = Follower { sources, contexts, age: age.clone(), problem: None, is_followed };
     tokio::spawn(follower.run(stop));
     Ok((reader, age))
@@ -52,6 +60,8 @@ struct Sources {
     urls: MapUrls,
     files: Vec<MapFile>,
     embedded: Option<DerpSource>,
+    /// What was last left out of fetched maps, for it does not go with others.
+    left_out: Problems,
 }
 
 impl Sources {
@@ -62,15 +72,21 @@ impl Sources {
             files.push(MapFile::read(path.clone()).await?);
         }
         let mut urls = MapUrls::new(&config.derp);
-        urls.fetch().await;
-        Ok(Self { urls, files, embedded: embedded.map(DerpSource::from) })
+        urls.start(START_PATIENCE).await;
+        let embedded = embedded.map(DerpSource::from);
+        Ok(Self { urls, files, embedded, left_out: Problems::default() })
     }
 
     /// All regions; ours wins over those of files, and they over fetched ones.
-    fn merge(&self) -> Result<DerpMap, DerpMapError> {
+    fn merge(&mut self) -> Result<DerpMap, DerpMapError> {
         let files = self.files.iter().map(MapFile::source);
         let own: Vec<_> = files.chain(&self.embedded).cloned().collect();
-        merge(&self.urls.sources(), &own)
+        let (map, problems) = merge_found(&self.urls.sources(), &own)?;
+        if !problems.is_empty() && problems != self.left_out {
+            tracing::warn!("regions of derp.urls are left out: {problems}");
+        }
+        self.left_out = problems;
+        Ok(map)
     }
 
     /// When the source was read that has gone without the longest.
@@ -91,7 +107,11 @@ pub(crate) async fn configured(config: &Config) -> anyhow::Result<DerpMap> {
     for path in &config.derp.paths {
         own.push(MapFile::read(path.clone()).await?.source().clone());
     }
-    Ok(merge(&fetched, &own)?)
+    let (map, problems) = merge_found(&fetched, &own)?;
+    if !problems.is_empty() {
+        mesh_cli::warn(&format!("regions of derp.urls are left out: {problems}"));
+    }
+    Ok(map)
 }
 
 /// Follows the sources, and tells clients of a change.
@@ -109,18 +129,13 @@ impl Follower {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.age.set(self.sources.read_at());
+            self.renew_age();
             tokio::select! {
                 // Rank: stopping, what is rare, chores.
                 biased;
                 () = stop.cancelled() => return,
-                () = sleep_until(self.sources.urls.fetch_at()), if self.is_followed => {
-                    let fetched = stop.run_until_cancelled(self.sources.urls.fetch());
-                    if fetched.await.is_none() {
-                        return;
-                    }
-                    self.publish();
-                }
+                // Knows by itself who is asked if nothing is followed.
+                () = self.sources.urls.next() => self.publish(),
                 _ = looks.tick(), if self.is_followed => {
                     let mut is_taken_in = false;
                     for file in &mut self.sources.files {
@@ -131,6 +146,13 @@ impl Follower {
                     }
                 }
             }
+        }
+    }
+
+    /// A map that is not renewed grows older, though its sources can be read.
+    fn renew_age(&self) {
+        if self.is_followed && self.problem.is_none() {
+            self.age.set(self.sources.read_at());
         }
     }
 

@@ -199,14 +199,17 @@ fn a_renewed_certificate_is_taken_in_and_a_bad_one_is_not() {
     relay.stop();
 }
 
-/// The metrics of a relay that asks who may use it.
-pub(crate) fn exposition() -> String {
-    let place = Place::new();
-    let flags = "--verify-url http://127.0.0.1:1/ --hostname 127.0.0.1 --listen 127.0.0.1:0";
-    let relay = place.start(flags);
-    let (status, text) = http_get(relay.address("metrics.listen"), "/metrics", "");
-    assert_eq!(status, 200);
-    text
+/// The metrics of relays that ask who may use them, in one way each.
+pub(crate) fn expositions() -> [String; 2] {
+    ["--verify-url http://127.0.0.1:1/", "--config relay.yaml"].map(|way| {
+        let place = Place::new();
+        let config = "derp: {server: {verify: {control_socket: control.sock}}}";
+        fs::write(place.path("relay.yaml"), config).unwrap();
+        let relay = place.start(&format!("{way} --hostname 127.0.0.1 --listen 127.0.0.1:0"));
+        let (status, text) = http_get(relay.address("metrics.listen"), "/metrics", "");
+        assert_eq!(status, 200);
+        text
+    })
 }
 
 #[test]

@@ -111,8 +111,9 @@ fn what_is_shown_is_what_is_documented() {
     server.ask("GET", "/health", "");
     let (status, text) = get(&server, "/metrics", "");
     assert_eq!(status, 200);
-    let alone = names(&parse(&derp::exposition()));
-    let shown: BTreeSet<String> = names(&parse(&text)).union(&alone).cloned().collect();
+    let [by_url, by_list] = derp::expositions();
+    let shown: BTreeSet<String> =
+        [text, by_url, by_list].iter().flat_map(|text| names(&parse(text))).collect();
 
     let rows = page("metrics.md");
     let rows = rows.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());

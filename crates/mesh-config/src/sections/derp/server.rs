@@ -5,8 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::finding::Report;
+use crate::finding::{Origin, Problems, Report};
 use crate::key::section;
+use crate::provenance::Setting;
 use crate::sections::Config;
 use crate::types::{Host, HttpUrl};
 
@@ -69,8 +70,8 @@ section! {
 section! {
     /// Who may use a relay that runs by itself: one of the first three says it.
     pub struct DerpVerify {
-        /// URL of a control server of this kind. The relay follows its list of nodes: a login is answered from
-        /// memory, and a node that is deleted or expires is cut at once. Wants `api_key_path`.
+        /// URL of a control server of this kind, without a path. The relay follows its list of nodes: a login is
+        /// answered from memory, and a node that is deleted or expires is cut at once. Wants `api_key_path`.
         pub control_url: Option<HttpUrl> = "derp.server.verify.control_url", "\"\"";
         /// The same for a control server on this machine: its `unix_socket`.
         pub control_socket: Option<PathBuf> = "derp.server.verify.control_socket", "\"\"";
@@ -118,6 +119,9 @@ section! {
     }
 }
 
+/// The key that opens a relay.
+const VERIFY_CLIENTS: &str = "derp.server.verify_clients";
+
 /// The slowest that a client can be told to be: what one read brings is then paid for in four seconds.
 const CLIENT_BYTES_PER_SECOND_MIN: u32 = 16 << 10;
 
@@ -147,6 +151,31 @@ impl DerpServer {
         if self.enabled {
             self.check_embedded(config, report);
         }
+    }
+
+    /// Checks what is wrong in `meshcontrol derp` only: who may use the relay. `settings` are those of this configuration;
+    /// a flag may open a relay that a file has closed, and nothing else may.
+    ///
+    /// # Errors
+    /// When nobody says who may use the relay, or what is said contradicts itself.
+    pub fn check_alone(&self, settings: &[Setting]) -> Result<(), Problems> {
+        let mut report = Report::new(None);
+        for setting in settings {
+            report.give(setting.path, setting.origin.clone());
+        }
+        let is_flag = |setting: &Setting| matches!(setting.origin, Origin::Flag { .. });
+        let is_opened_by_flag =
+            settings.iter().any(|setting| setting.path == VERIFY_CLIENTS && is_flag(setting));
+        match (self.verify_clients, self.verify.given().next()) {
+            (false, Some(named)) if !is_opened_by_flag => refuse_open(named, &mut report),
+            (true, None) => report.error(
+                "derp.server.verify",
+                "nobody says who may use the relay: name a control server here or with --verify-url \
+                 https://HOST/verify, or serve everybody with --open",
+            ),
+            (true, Some(_)) | (false, _) => {}
+        }
+        report.finish(()).map(|_| ())
     }
 
     fn check_numbers(&self, report: &mut Report) {
@@ -192,9 +221,13 @@ impl DerpServer {
                 report.error(path, "has the port of listen_addr; the relay needs its own");
             }
         }
-        if let Some(path) = self.verify.given().next() {
-            report
-                .warning(path, "is for meshcontrol derp; meshcontrol serve knows its nodes itself");
+        match self.verify.given().next() {
+            Some(named) if !self.verify_clients => refuse_open(named, report),
+            Some(named) => report.warning(
+                named,
+                "is for meshcontrol derp; meshcontrol serve knows its nodes itself",
+            ),
+            None => {}
         }
         let answers_https = config.server_url.as_ref().is_some_and(HttpUrl::is_https);
         if self.listen_addr.is_none() && config.tls.cert_path.is_none() && !answers_https {
@@ -233,6 +266,10 @@ impl DerpVerify {
         let mut given = self.given();
         if let (Some(first), Some(second)) = (given.next(), given.next()) {
             report.error(second, format!("is set beside {first}; choose one of them"));
+        }
+        if self.control_url.as_ref().is_some_and(|url| url.path_and_query() != "/") {
+            let message = "must have no path; the relay knows where the list of nodes is";
+            report.error("derp.server.verify.control_url", message);
         }
         match (&self.control_url, &self.api_key_path) {
             (Some(_), None) => {
@@ -275,10 +312,35 @@ impl DerpLimits {
                 report.error(path, format!("must be {least} or more"));
             }
         }
+        for (path, is_vain, rate) in [
+            (
+                "derp.server.limits.accept_burst",
+                self.accept_burst.is_some() && self.accepts_per_second.is_none(),
+                "derp.server.limits.accepts_per_second",
+            ),
+            (
+                "derp.server.limits.client_burst_bytes",
+                self.client_burst_bytes.is_some() && self.client_bytes_per_second.is_none(),
+                "derp.server.limits.client_bytes_per_second",
+            ),
+        ] {
+            if is_vain {
+                report.error(
+                    path,
+                    format!("is set without {rate}, beside which it counts; set both"),
+                );
+            }
+        }
         if !WRITE_TIMEOUT.contains(&self.write_timeout) {
             report.error("derp.server.limits.write_timeout", "must be 500ms to 1m");
         }
     }
+}
+
+/// Refuses a relay that is open beside the key `named`, by which somebody meant it to be closed.
+fn refuse_open(named: &str, report: &mut Report) {
+    let message = format!("is false, but {named} names who may use the relay; remove one of them");
+    report.error(VERIFY_CLIENTS, message);
 }
 
 /// Whether two sockets cannot listen on these addresses at once.

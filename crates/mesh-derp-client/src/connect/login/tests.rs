@@ -12,6 +12,8 @@ use super::*;
 
 const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\n\r\n";
 
+const RATE: Rate = Rate { per_second: 4000, burst: 100_000 };
+
 fn node() -> NodePrivate {
     NodePrivate::from_bytes([1; 32])
 }
@@ -45,12 +47,12 @@ fn upgraded(frames: &[ServerFrame<'_>]) -> Vec<u8> {
     bytes
 }
 
-async fn log_in_to(admission: impl Admission) -> (Relay, Result<BytesMut, ConnectError>) {
+async fn log_in_to(admission: impl Admission) -> (Relay, Result<LoggedIn, ConnectError>) {
     let relay = Relay::new(relay_key(), Arc::new(admission), CancellationToken::new());
     let (mut ours, theirs) = duplex(4096);
     let serving = relay.clone();
     tokio::spawn(async move { serving.serve_connection(theirs, None).await });
-    let login = log_in(&mut ours, "relay.example", &node(), None).await.map(|(_, input)| input);
+    let login = log_in(&mut ours, "relay.example", &node(), None).await;
     assert_eq!(relay.is_connected(&node().public()), login.is_ok());
     (relay, login)
 }
@@ -70,7 +72,7 @@ async fn a_relay_that_does_not_admit_us_hangs_up() {
 }
 
 #[tokio::test]
-async fn what_comes_right_behind_the_login_is_kept() {
+async fn what_the_relay_tells_and_what_comes_right_behind_it_is_kept() {
     let login = ServerLogin::new(relay_key(), None);
     let (mut ours, mut theirs) = duplex(4096);
     let relay = tokio::spawn(async move {
@@ -93,13 +95,14 @@ async fn what_comes_right_behind_the_login_is_kept() {
         assert_eq!(client.key, node().public());
         assert_eq!((client.info.version, client.info.can_ack_pings), (2, true));
         let mut out = Vec::new();
-        client.encode_server_info(None, [9; NONCE_BYTES], &mut out);
+        client.encode_server_info(Some(RATE), [9; NONCE_BYTES], &mut out);
         ServerFrame::KeepAlive.encode(&mut out);
         theirs.write_all(&out).await.expect("the client reads");
     });
-    let (key, rest) = log_in(&mut ours, "relay.example", &node(), None).await.expect("login");
-    assert_eq!(key, relay_key().public());
-    assert_eq!(&rest[..], [6, 0, 0, 0, 0]);
+    let login = log_in(&mut ours, "relay.example", &node(), None).await.expect("login");
+    assert_eq!(login.relay, relay_key().public());
+    assert_eq!(&login.input[..], [6, 0, 0, 0, 0]);
+    assert_eq!(login.rate, Some(RATE));
     relay.await.expect("no panic");
 }
 
@@ -109,7 +112,7 @@ async fn a_server_that_does_not_upgrade_is_no_relay() {
         .await;
     check(b"HTTP/1.1 200 OK\r\n\r\n", "relay answered the upgrade with status 200").await;
     check(b"\0\0\0\0\r\n\r\n", "relay does not speak HTTP: invalid HTTP version").await;
-    check(b"HTTP/1.1 101 Sw", "connection ended within the login: unexpected end of file").await;
+    check(b"HTTP/1.1 101 Sw", "connection ended before the login: unexpected end of file").await;
     let endless = [b"HTTP/1.1 101 x\r\nA: ".as_slice(), &b"a".repeat(100_000)].concat();
     check(&endless, "head of the relay's answer is too long").await;
     let lines = [b"HTTP/1.1 101 x\r\n".to_vec(), b"a: b\r\n".repeat(65)].concat();
@@ -120,8 +123,8 @@ async fn a_server_that_does_not_upgrade_is_no_relay() {
 async fn a_relay_that_spoils_the_login_is_left() {
     let relay = relay_key().public();
     let greeting = ServerFrame::ServerKey(relay);
+    check(UPGRADED, "connection ended before the login: unexpected end of file").await;
     let hung_up = "connection ended within the login: unexpected end of file";
-    check(UPGRADED, hung_up).await;
     check(&upgraded(&[greeting]), hung_up).await;
     check(&upgraded(&[ServerFrame::KeepAlive]), "relay is out of step in the login").await;
     check(&upgraded(&[greeting, greeting]), "relay is out of step in the login").await;
@@ -133,4 +136,19 @@ async fn a_relay_that_spoils_the_login_is_left() {
     check(&no_magic, "greeting is not that of a DERP relay").await;
     let oversized = [UPGRADED, &[1, 0xff, 0xff, 0xff, 0xff]].concat();
     check(&oversized, "frame of type 0x01 with 4294967295 bytes").await;
+}
+
+#[test]
+fn a_told_rate_lets_the_longest_packet_pass_and_none_is_told_by_zero() {
+    let told = |token_bucket_bytes_per_second, token_bucket_bytes_burst| {
+        let info = ServerInfo {
+            token_bucket_bytes_per_second,
+            token_bucket_bytes_burst,
+            ..ServerInfo::default()
+        };
+        told_rate(info)
+    };
+    assert_eq!(told(0, 1 << 20), None);
+    assert_eq!(told(1, 1 << 20), Some(Rate { per_second: 1, burst: 1 << 20 }));
+    assert_eq!(told(1, 0), Some(Rate { per_second: 1, burst: SEND_BYTES_MAX }));
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use mesh_keys::{DerpPrivate, NodePublic};
 use mesh_relay::{Certificate, MeshHandle, Relay, ServiceHandle, generate_self_signed};
 use mesh_server::derp_map::{DerpSource, merge};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,11 @@ use super::super::verdict::Severity;
 use super::*;
 
 const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+#[expect(clippy::disallowed_methods, reason = "certificates are valid by the system's time")]
+fn system_time() -> SystemTime {
+    SystemTime::now()
+}
 
 /// A relay with a pinned certificate and STUN.
 struct Local {
@@ -24,11 +29,7 @@ struct Local {
 
 impl Local {
     async fn start(number: u8, admits: bool) -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "certificates are valid by the system's time"
-        )]
-        let now = SystemTime::now();
+        let now = system_time();
         let text = generate_self_signed("localhost", now).unwrap();
         let certificate = Certificate::from_pem(&text).unwrap();
         let pin = certificate.pin().unwrap();
@@ -174,6 +175,47 @@ async fn a_relay_that_admits_nobody_else_is_good() {
     );
     assert!(report.usable);
     assert_eq!(report.problem(), None);
+    let table = report.table();
+    assert!(table.contains("refused  reachable, see below"), "{table}");
+    assert!(table.contains("lets your own nodes in was not tried"), "{table}");
+}
+
+/// A proxy with a relay's certificate, which measures well and hangs up on every upgrade after `answer`.
+async fn spawn_hanging_up(answer: &'static [u8]) -> (u16, String) {
+    let text = generate_self_signed("localhost", system_time()).unwrap();
+    let certificate = Certificate::from_pem(&text).unwrap();
+    let pin = certificate.pin().unwrap();
+    let key = DerpPrivate::from_bytes([9; 32]).public();
+    let tls = certificate.server_config(&key, system_time()).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = TcpListener::bind(ANYWHERE).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let mut io = acceptor.accept(socket).await.unwrap();
+            let mut head = vec![0; 4096];
+            let bytes = io.read(&mut head).await.unwrap();
+            let is_measured = head[..bytes].starts_with(b"GET /derp/latency-check");
+            let answer = if is_measured { b"HTTP/1.1 200 OK\r\n\r\n" } else { answer };
+            let _ = io.write_all(answer).await;
+            let _ = io.shutdown().await;
+        }
+    });
+    (port, pin)
+}
+
+#[tokio::test]
+async fn who_hangs_up_on_every_upgrade_is_not_taken_for_a_relay_that_refuses() {
+    for answer in [&b""[..], b"HTTP/1.1 101 Switching Protocols\r\n\r\n"] {
+        let (port, pin) = spawn_hanging_up(answer).await;
+        let node = format!(
+            "{{name: proxy, hostname: localhost, ipv4: 127.0.0.1, ipv6: none, derpport: {port}, stunport: -1, \
+             certname: '{pin}'}}"
+        );
+        let report = checked(&[(1, &[node])]).await;
+        let what = "it does not let a client log in: connection ended before the login";
+        assert_eq!(told(&report), [("proxy", vec![(Severity::Failure, what)])]);
+    }
 }
 
 #[tokio::test]

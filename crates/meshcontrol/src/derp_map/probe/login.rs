@@ -45,8 +45,8 @@ pub(super) async fn log_in(node: &DerpNode, roots: Arc<RootCertStore>) -> Result
         }
     };
     if let DisconnectCause::Connect { source, .. } = &cause {
-        // It has told its key before, as it does to whoever can speak DERP.
-        let is_refused = matches!(source, ConnectError::Io(_));
+        // It has told its key and heard ours. Whoever hangs up before that may be anything.
+        let is_refused = matches!(source, ConnectError::WithinLogin(_));
         return Err(if is_refused { Login::Refused } else { failed(source) });
     }
     Err(failed(&cause))

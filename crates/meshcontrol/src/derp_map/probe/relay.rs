@@ -8,16 +8,14 @@ use std::sync::Arc;
 
 use mesh_derp_client::tls_config;
 use mesh_wire::DerpNode;
-use rustls::client::verify_server_name;
-use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, RootCertStore};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Answer, Failure, http, step};
+use super::{Answer, Failure, http, pinned, step};
 
 /// The port of relays where the map names none.
 const RELAY_PORT: u16 = 443;
@@ -62,18 +60,11 @@ async fn connect(
         Ok(connected.map_err(|error| tls_failure(node, &error)))
     };
     let io = step(tls).await??;
-    let is_pinned = node.cert_name.contains(':');
-    if is_pinned && matches!(name, ServerName::DnsName(_)) && !is_named(&io, &name) {
-        return Err(Failure::PinnedForOther);
+    if node.cert_name.contains(':') {
+        let shown = io.get_ref().1.peer_certificates().unwrap_or_default();
+        pinned::check(shown, &name, UnixTime::now())?;
     }
     Ok(io)
-}
-
-fn is_named(io: &TlsStream<TcpStream>, name: &ServerName<'_>) -> bool {
-    let (_, connection) = io.get_ref();
-    let certificate = connection.peer_certificates().and_then(<[_]>::first);
-    let certificate = certificate.and_then(|der| ParsedCertificate::try_from(der).ok());
-    certificate.is_some_and(|certificate| verify_server_name(&certificate, name).is_ok())
 }
 
 /// What a handshake that fails says of a node.

@@ -20,10 +20,10 @@ impl Followed {
         fs::write(&path, text).unwrap();
         let files = vec![MapFile::read(path).await.unwrap()];
         let urls = MapUrls::new(&config().derp);
-        let sources = Sources { urls, files, embedded: None };
+        let mut sources = Sources { urls, files, embedded: None, left_out: Problems::default() };
         let derp_map = Arc::new(sources.merge().unwrap());
         let (contexts, told) = watch::channel(Arc::new(settings::map_context(&config(), derp_map)));
-        let age = MapAge::new(sources.read_at());
+        let age = MapAge::new(Some(sources.read_at()));
         let follower = Follower { sources, contexts, age, problem: None, is_followed: true };
         Self { directory, follower, told }
     }
@@ -38,6 +38,7 @@ impl Followed {
         for _ in 0..2 {
             self.follower.sources.files[0].look().await;
             self.follower.publish();
+            self.follower.renew_age();
         }
         let is_told = self.told.has_changed().unwrap();
         self.told.mark_unchanged();
@@ -85,6 +86,28 @@ async fn a_file_that_breaks_or_vanishes_leaves_what_it_said() {
     }
     assert!(!followed.write(&region(900)).await, "it is back as it was");
     assert!(followed.write(&region(902)).await);
+}
+
+#[tokio::test]
+async fn a_map_that_files_do_not_make_together_grows_old() {
+    let mut followed = Followed::new(&region(900)).await;
+    followed.follower.sources.embedded = Some(DerpSource::parse(region(999).as_bytes()).unwrap());
+    let read_at = followed.follower.age.read_at();
+    followed.write(&region(901)).await;
+    assert_eq!(followed.follower.age.read_at(), read_at, "both name a node the same");
+    followed.write(&region(901).replace("name: a", "name: b")).await;
+    assert!(followed.follower.age.read_at() > read_at);
+}
+
+#[tokio::test]
+async fn a_map_that_is_not_followed_has_no_age() {
+    let mut config = config();
+    config.derp.auto_update_enabled = false;
+    let region = DerpRegion { region_id: DerpRegionId(999), ..DerpRegion::default() };
+    let stop = CancellationToken::new();
+    let (_told, age) = spawn_contexts(&config, Some(region), stop).await.unwrap();
+    tokio::task::yield_now().await;
+    assert_eq!(age.read_at(), None);
 }
 
 #[tokio::test]
