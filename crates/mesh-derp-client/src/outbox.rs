@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use mesh_derp::{
-    ClientFrame, HEADER_BYTES, KINDS, PACKET_BYTES_MAX, PING_BYTES, PacketKind, Rate, Tally,
+    AROUND_PACKET_BYTES, ClientFrame, KINDS, PACKET_BYTES_MAX, PING_BYTES, PacketKind, Rate, Tally,
     TokenBucket,
 };
-use mesh_keys::{KEY_BYTES, NodePublic};
+use mesh_keys::NodePublic;
 
 /// Packets of one kind, disco or data, that wait for the relay. The next one pushes out the oldest.
 pub const QUEUE_PACKETS_MAX: usize = 512;
@@ -23,11 +23,8 @@ pub const QUEUE_BYTES_MAX: usize = 1 << 20;
 /// Bytes from which on one write takes no further packet. It has at most those of one packet more.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// Bytes by which the frame of a packet is longer than the packet.
-const SEND_OVERHEAD_BYTES: usize = HEADER_BYTES + KEY_BYTES;
-
 /// Bytes of the frame of the longest packet.
-pub(crate) const SEND_BYTES_MAX: u64 = (SEND_OVERHEAD_BYTES + PACKET_BYTES_MAX) as u64;
+pub(crate) const SEND_BYTES_MAX: u64 = (AROUND_PACKET_BYTES + PACKET_BYTES_MAX) as u64;
 
 const _: () = assert!(PACKET_BYTES_MAX <= QUEUE_BYTES_MAX, "every packet fits the empty queue");
 
@@ -134,7 +131,7 @@ impl Outbox {
             while out.len() < WRITE_BYTES
                 && let Some((dst, packet)) = queue.pop()
             {
-                let bytes = (SEND_OVERHEAD_BYTES + packet.len()) as u64;
+                let bytes = (AROUND_PACKET_BYTES + packet.len()) as u64;
                 if self.budget.as_mut().is_none_or(|budget| budget.try_take(bytes, now)) {
                     ClientFrame::SendPacket { dst, payload: &packet }.encode(out);
                     self.status.sent[kind].add(packet.len());

@@ -40,7 +40,7 @@ pub use frame_buffer::FrameBuffer;
 pub use login::{ClientInfo, ClientLogin, Login, LoginError, ServerInfo, ServerLogin};
 pub use mesh_link::{MeshLink, MeshLinkError};
 pub use nacl::NONCE_BYTES;
-pub use outbox::{Batch, QUEUE_BYTES_MAX, QUEUE_PACKETS_MAX};
+pub use outbox::{AROUND_PACKET_BYTES, Batch, QUEUE_BYTES_MAX, QUEUE_PACKETS_MAX};
 pub use packet::{KINDS, PACKET_BYTES_MAX, PacketKind, Tally};
 pub use packet_queue::recycle;
 pub use peer_present::PeerPresent;

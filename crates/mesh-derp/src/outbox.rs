@@ -36,7 +36,7 @@ const PRESENCE_PER_WRITE: usize = 1024;
 const FORWARDS_FACTOR: usize = 8;
 
 /// Bytes of a frame around the packet that it carries to a client, or from one.
-pub(crate) const AROUND_PACKET_BYTES: usize = HEADER_BYTES + KEY_BYTES;
+pub const AROUND_PACKET_BYTES: usize = HEADER_BYTES + KEY_BYTES;
 
 const TO_CLIENT: Bounds = Bounds { packets: QUEUE_PACKETS_MAX, bytes: QUEUE_BYTES_MAX };
 

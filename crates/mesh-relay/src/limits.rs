@@ -7,8 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use mesh_derp::{Congestion, HEADER_BYTES, PACKET_BYTES_MAX, Rate, TokenBucket};
-use mesh_keys::KEY_BYTES;
+use mesh_derp::{AROUND_PACKET_BYTES, Congestion, PACKET_BYTES_MAX, Rate, TokenBucket};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::stats::RelayStats;
@@ -24,7 +23,7 @@ pub const CLIENT_RATE_MIN: u64 = 16 << 10;
 
 /// Smallest burst of a client, in bytes: the longest frame with a packet. Clients that are told a smaller one never
 /// send such a frame.
-pub const CLIENT_BURST_MIN: u64 = (HEADER_BYTES + KEY_BYTES + PACKET_BYTES_MAX) as u64;
+pub const CLIENT_BURST_MIN: u64 = (AROUND_PACKET_BYTES + PACKET_BYTES_MAX) as u64;
 
 /// What clients may use of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -155,7 +155,7 @@ fn one_pong_waits_at_most_and_leaves_first() {
 fn packets_beyond_the_rate_that_the_relay_tells_are_dropped() {
     let mut outbox = Outbox::new(false);
     let start = Instant::now();
-    let frame = SEND_OVERHEAD_BYTES as u64 + 963;
+    let frame = AROUND_PACKET_BYTES as u64 + 963;
     let rate = Rate { per_second: frame, burst: 3 * frame };
     let push = |outbox: &mut Outbox| (0..5).for_each(|_| outbox.push_packet(peer(1), data(1, 963)));
     outbox.handle_connected(Some(rate), start);
